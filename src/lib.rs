@@ -1,5 +1,8 @@
 //! A job system on one PostgreSQL: insert a row, and replicated workers run it on time, once, and to the end.
 
+pub mod duration;
 pub mod error;
+pub mod retry;
+pub mod schedule;
 
 pub use error::{Error, Result};

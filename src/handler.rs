@@ -23,17 +23,14 @@
 mod context;
 mod outcome;
 mod registry;
-#[cfg(feature = "bin")]
-pub mod sql;
 mod transactional;
 
 pub use context::{Context, StopReason};
-pub(crate) use context::{LogLine, LogSink};
+pub(crate) use context::{Facts, LogLine, LogSink};
 pub use outcome::{HandlerError, HandlerResult, IntoOutcome, Outcome, fatal, retry_after, snooze};
-pub use registry::{Handler, IntoHandler, Registry};
 pub(crate) use registry::Entry;
+pub use registry::{Handler, IntoHandler, Registry};
 pub use transactional::{IntoTransactionalHandler, TransactionalHandler, Tx};
-pub(crate) use transactional::Lent;
 
 /// Longest handler name, in bytes.
 pub const NAME_BYTES_MAX: usize = 128;

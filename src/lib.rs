@@ -3,6 +3,21 @@
 pub mod duration;
 pub mod error;
 pub mod retry;
+pub mod run;
 pub mod schedule;
 
+pub mod db;
+#[doc(hidden)]
+pub mod migrate;
+
+pub mod handler;
+#[doc(hidden)]
+pub mod lifecycle;
+pub mod worker;
+
 pub use error::{Error, Result};
+pub use handler::{
+    Context, Handler, HandlerError, HandlerResult, Outcome, Registry, StopReason, Tx, fatal, retry_after, snooze,
+};
+pub use run::{RunId, Status};
+pub use worker::Worker;

@@ -155,7 +155,11 @@ impl Builder {
 }
 
 impl Worker {
-    async fn run(self, shutdown: impl Future<Output = ()> + Send, force: impl Future<Output = ()> + Send) -> Result<()> {
+    async fn run(
+        self,
+        shutdown: impl Future<Output = ()> + Send,
+        force: impl Future<Output = ()> + Send,
+    ) -> Result<()> {
         self.config.check()?;
         self.registry.check()?;
         if self.registry.is_empty() {
@@ -175,8 +179,7 @@ impl Worker {
 
         let (results, inbox) = tokio::sync::mpsc::unbounded_channel();
         let (log, lines) = tokio::sync::mpsc::channel(output::LINES_MAX);
-        let executor =
-            Executor { registry: self.registry, pool: self.pool.clone(), grace: self.config.grace };
+        let executor = Executor { registry: self.registry, pool: self.pool.clone(), grace: self.config.grace };
         let shared = Arc::new(Shared::new(self.config, who, id, executor, results, log));
 
         let control = control::start(Arc::clone(&shared), Session::of(&self.pool, "control"))?;

@@ -4,9 +4,7 @@ use std::{collections::BTreeMap, fmt, future::Future, marker::PhantomData, pin::
 
 use serde::de::DeserializeOwned;
 
-use super::{
-    Context, IntoOutcome, IntoTransactionalHandler, NAME_BYTES_MAX, Outcome, TransactionalHandler, fatal,
-};
+use super::{Context, IntoOutcome, IntoTransactionalHandler, NAME_BYTES_MAX, Outcome, TransactionalHandler, fatal};
 use crate::{Error, Result};
 
 /// A boxed future, as handlers are called through.

@@ -282,10 +282,7 @@ const START: DateTime<Utc> = DateTime::from_timestamp(-62_135_596_800, 0).expect
 const FAR: DateTime<Utc> = DateTime::from_timestamp(253_402_300_799, 0).expect("the year 9999 is in range");
 
 /// Lanes by priority; among equal priorities the queues take turns to be first.
-fn in_turn(
-    lanes: &BTreeMap<(i16, String), Lane>,
-    turn: usize,
-) -> impl Iterator<Item = (&(i16, String), &Lane)> {
+fn in_turn(lanes: &BTreeMap<(i16, String), Lane>, turn: usize) -> impl Iterator<Item = (&(i16, String), &Lane)> {
     let mut all: Vec<_> = lanes.iter().collect();
     for group in all.chunk_by_mut(|a, b| a.0.0 == b.0.0) {
         let by = turn % group.len();

@@ -41,17 +41,11 @@ pub async fn make_day(conn: &mut PgConnection, parent: &str, day: NaiveDate) -> 
 }
 
 /// One pass, about once a minute.
-pub async fn prune(
-    conn: &mut PgConnection,
-    retention: Duration,
-    now: Option<DateTime<Utc>>,
-) -> sqlx::Result<Pruned> {
+pub async fn prune(conn: &mut PgConnection, retention: Duration, now: Option<DateTime<Utc>>) -> sqlx::Result<Pruned> {
     let mut lock = conn.begin().await?;
-    let mine: bool = sqlx::query_scalar(
-        "select pg_try_advisory_xact_lock(hashtextextended('watchbell:prune', 0))",
-    )
-    .fetch_one(&mut *lock)
-    .await?;
+    let mine: bool = sqlx::query_scalar("select pg_try_advisory_xact_lock(hashtextextended('watchbell:prune', 0))")
+        .fetch_one(&mut *lock)
+        .await?;
     if !mine {
         return Ok(Pruned { skipped: true, ..Pruned::default() });
     }
@@ -71,11 +65,8 @@ pub async fn prune(
 
 /// Drops the days that are older than `retention`; one that a reader holds is left for the next pass.
 async fn drop_days(conn: &mut PgConnection, retention: Duration) -> sqlx::Result<Vec<String>> {
-    let interval = PgInterval {
-        months: 0,
-        days: 0,
-        microseconds: i64::try_from(retention.as_micros()).unwrap_or(i64::MAX),
-    };
+    let interval =
+        PgInterval { months: 0, days: 0, microseconds: i64::try_from(retention.as_micros()).unwrap_or(i64::MAX) };
     let rows = sqlx::query("select d::text from watchbell.drop_days($1) as d").bind(interval).fetch_all(conn).await?;
     rows.iter().map(|row| row.try_get(0)).collect()
 }

@@ -59,8 +59,7 @@ pub async fn declare_dead(
     if !(by.by_presence || by.by_lease) {
         return Ok(vec![]);
     }
-    let rows =
-        sqlx::query(DEAD).bind(judge).bind(by.by_presence).bind(by.by_lease).bind(now).fetch_all(conn).await?;
+    let rows = sqlx::query(DEAD).bind(judge).bind(by.by_presence).bind(by.by_lease).bind(now).fetch_all(conn).await?;
     rows.iter()
         .map(|row| {
             let silent: i64 = row.try_get(4)?;

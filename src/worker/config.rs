@@ -123,10 +123,7 @@ mod tests {
     fn a_value_out_of_bounds_is_named_with_its_bound() {
         let message = |config: Config| config.check().unwrap_err().to_string();
         assert_eq!(message(Config { slots: 0, ..Config::default() }), "slots: 0 is out of range 1 to 10000");
-        assert_eq!(
-            message(Config { lease: SECOND, ..Config::default() }),
-            "lease: 1s is out of range 2s to 3600s"
-        );
+        assert_eq!(message(Config { lease: SECOND, ..Config::default() }), "lease: 1s is out of range 2s to 3600s");
         assert_eq!(
             message(Config { labels: vec!["gpu".into()], ..Config::default() }),
             "labels: \"gpu\" must be key=value without blanks and commas"

@@ -1,11 +1,7 @@
 //! Control: the heartbeat, on a thread and a connection of its own, so that neither a handler that blocks
 //! the runtime nor an exhausted pool can starve it.
 
-use std::{
-    sync::Arc,
-    thread,
-    time::Duration,
-};
+use std::{sync::Arc, thread, time::Duration};
 
 use tokio::{runtime, sync::oneshot, time, time::Instant};
 use tokio_util::sync::CancellationToken;

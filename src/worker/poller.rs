@@ -118,7 +118,11 @@ impl Poller {
         if due && !busy {
             self.warm_until = self.warm_until.max(Instant::now() + WARM_AT_DUE);
         }
-        if self.shared.config.once && !busy && self.shared.in_hand() == 0 && self.shared.backlog.load(Ordering::Relaxed) == 0 {
+        if self.shared.config.once
+            && !busy
+            && self.shared.in_hand() == 0
+            && self.shared.backlog.load(Ordering::Relaxed) == 0
+        {
             self.once(conn).await?;
         }
         Ok(busy)
@@ -208,7 +212,8 @@ impl Poller {
 
     /// When the next thing comes due: heartbeats only know what stood there a second ago.
     async fn learn_next(&self, conn: &mut PgConnection) -> sqlx::Result<()> {
-        let wait: Option<i64> = sqlx::query_scalar(NEXT).bind(None::<chrono::DateTime<chrono::Utc>>).fetch_one(conn).await?;
+        let wait: Option<i64> =
+            sqlx::query_scalar(NEXT).bind(None::<chrono::DateTime<chrono::Utc>>).fetch_one(conn).await?;
         let next = wait.map(|us| Instant::now() + Duration::from_micros(us.unsigned_abs()));
         *locked(&self.shared.next_due) = next;
         Ok(())

@@ -105,10 +105,9 @@ fn is_plain_answer(error: &sqlx::Error) -> bool {
     match error {
         // 25P02, 40001 and the like: a transaction that was open is rolled back by its drop guard, but only
         // queued; start afresh. 0A000: prepared statements are stale.
-        sqlx::Error::Database(e) => !matches!(
-            e.code().as_deref(),
-            None | Some("0A000" | "25006" | "25P02" | "57P01" | "57P02" | "57P03")
-        ),
+        sqlx::Error::Database(e) => {
+            !matches!(e.code().as_deref(), None | Some("0A000" | "25006" | "25P02" | "57P01" | "57P02" | "57P03"))
+        }
         sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_) => true,
         _ => false,
     }

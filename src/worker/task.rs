@@ -106,7 +106,11 @@ async fn in_company(shared: &Shared, run: &Claimed, work: impl Future<Output = E
     }
     let alone = time::timeout(ALONE_WAIT_MAX, shared.alone.write()).await;
     if alone.is_err() {
-        tracing::warn!(run = run.id, crashes = run.crashes, "could not be alone within {ALONE_WAIT_MAX:?}: running in company");
+        tracing::warn!(
+            run = run.id,
+            crashes = run.crashes,
+            "could not be alone within {ALONE_WAIT_MAX:?}: running in company"
+        );
     }
     work.await
 }

@@ -59,9 +59,20 @@ with t as materialized (
            count(*) filter (where g.status = 'failed' and g.ord > g.last_success) as failures,
            bool_or(g.trigger = 'schedule') as scheduled
     from (select gone.schedule_id, gone.started_at, gone.status, gone.trigger, gone.ord,
-                 coalesce(max(gone.ord) filter (where gone.status = 'normal') over (partition by gone.schedule_id), 0) as last_success
+                 coalesce(max(gone.ord) filter (where gone.status = 'normal')
+                          over (partition by gone.schedule_id), 0) as last_success
           from gone where gone.schedule_id is not null) g
     group by g.schedule_id
+), planned as (
+    -- fixed_delay: the next fire time is counted from this end, once, unless an edit has planned anew
+    select e.schedule_id,
+           case when t.now + n.delay >= s.ends_at or s.fires_count >= s.max_fires then 'infinity'
+                else t.now + n.delay end as wake_at
+    from ended e
+    cross join t
+    join watchbell.schedules s on s.id = e.schedule_id
+    cross join lateral (select make_interval(secs => extract(epoch from s.fixed_delay)::double precision) as delay) n
+    where e.scheduled and s.kind = 'fixed_delay' and s.status = 'normal' and s.wake_at = 'infinity'
 ), schedules as (
     update watchbell.schedules s
     set last_started_at = greatest(s.last_started_at, e.started_at),
@@ -70,16 +81,11 @@ with t as materialized (
         last_duration = coalesce(t.now - e.last_started_at, s.last_duration),
         last_success_at = case when e.success then t.now else s.last_success_at end,
         consecutive_failures = e.failures + case when e.success then 0 else s.consecutive_failures end,
-        wake_at = case when not n.plans then s.wake_at when n.over then 'infinity' else n.next_at end,
-        status = case when n.plans and n.over then 'done' else s.status end
+        wake_at = coalesce(p.wake_at, s.wake_at),
+        status = case when p.wake_at = 'infinity' then 'done' else s.status end
     from ended e
+    left join planned p on p.schedule_id = e.schedule_id
     cross join t
-    cross join lateral (
-        select s.kind = 'fixed_delay' and e.scheduled and s.status = 'normal' and s.wake_at = 'infinity' as plans,
-               t.now + make_interval(secs => extract(epoch from s.fixed_delay)::double precision) as next_at,
-               coalesce(s.fires_count >= s.max_fires, false)
-               or coalesce(t.now + make_interval(secs => extract(epoch from s.fixed_delay)::double precision) >= s.ends_at, false) as over
-    ) n
     where s.id = e.schedule_id
 )
 select a.id from accepted a

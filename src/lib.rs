@@ -15,6 +15,9 @@ pub mod handler;
 pub mod lifecycle;
 pub mod worker;
 
+#[cfg(feature = "embedded")]
+pub mod embedded;
+
 pub use error::{Error, Result};
 pub use handler::{
     Context, Handler, HandlerError, HandlerResult, Outcome, Registry, StopReason, Tx, fatal, retry_after, snooze,

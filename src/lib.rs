@@ -1,5 +1,6 @@
 //! A job system on one PostgreSQL: insert a row, and replicated workers run it on time, once, and to the end.
 
 pub mod error;
+pub mod migrate;
 
 pub use error::{Error, Result};

@@ -1,6 +1,10 @@
 //! A job system on one PostgreSQL: insert a row, and replicated workers run it on time, once, and to the end.
 
+pub mod client;
 pub mod db;
+pub mod duration;
 pub mod error;
+pub mod retry;
+pub mod schedule;
 
 pub use error::{Error, Result};

@@ -23,4 +23,3 @@ from unnest($1::text[], $2::text[], $3::text[], $4::smallint[], $5::timestamptz[
     $8::text[], $9::float8[], $10::timestamptz[], $11::text[], $12::text[], $13::text[], $16::text[])
     g (handler, payload, queue, priority, run_at, delay, max_attempts, retry, timeout,
        start_deadline, unique_key, concurrency_key, target, tags)
-on conflict (unique_key) where unique_key is not null do nothing

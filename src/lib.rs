@@ -3,6 +3,8 @@
 pub mod client;
 pub mod db;
 pub mod duration;
+#[cfg(feature = "embedded")]
+pub mod embedded;
 pub mod error;
 pub mod retry;
 pub mod schedule;

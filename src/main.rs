@@ -1,2 +1,10 @@
 //! The command line program.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if let Some(code) = watchbell::embedded::supervise() {
+        return code;
+    }
+    ExitCode::SUCCESS
+}

@@ -6,6 +6,7 @@ pub mod duration;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod error;
+pub mod migrate;
 pub mod retry;
 pub mod schedule;
 

@@ -16,6 +16,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use crate::error::{Error, Result};
 
 pub use pool::{pool, pool_with, repoint};
+pub(crate) use refusal::Named;
 pub use refusal::refusal;
 pub use url::DatabaseUrl;
 

@@ -7,9 +7,9 @@ pub mod run;
 pub mod schedule;
 
 pub mod db;
-#[doc(hidden)]
 pub mod migrate;
 
+pub mod client;
 pub mod handler;
 #[doc(hidden)]
 pub mod lifecycle;

@@ -4,6 +4,7 @@
 
 mod support;
 
+mod client;
 mod containers;
 mod databases;
 mod embedded;

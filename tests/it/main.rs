@@ -6,5 +6,10 @@ mod support;
 
 mod client;
 mod containers;
+mod cron;
+mod cron_properties;
 mod databases;
 mod embedded;
+mod planning;
+mod planning_properties;
+mod table;

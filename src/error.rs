@@ -88,7 +88,10 @@ impl fmt::Display for SchemaMismatch {
         match self {
             Self::Missing => write!(f, "schema watchbell does not exist in this database; run: watchbell migrate up"),
             Self::TooOld { found, needed } => {
-                write!(f, "schema watchbell is at version {found}, this build needs {needed}; run: watchbell migrate up")
+                write!(
+                    f,
+                    "schema watchbell is at version {found}, this build needs {needed}; run: watchbell migrate up"
+                )
             }
             Self::TooNew { found, known } => write!(
                 f,

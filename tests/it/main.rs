@@ -3,7 +3,12 @@
 #![expect(unreachable_pub, reason = "in a binary nothing is reachable from outside")]
 
 mod support;
+mod table;
 
 mod containers;
+mod cron;
+mod cron_properties;
 mod databases;
 mod embedded;
+mod planning;
+mod planning_properties;

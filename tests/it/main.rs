@@ -5,6 +5,7 @@
 mod support;
 mod table;
 
+mod client;
 mod containers;
 mod cron;
 mod cron_properties;

@@ -1,0 +1,89 @@
+//! What application code calls, in its own transaction.
+//!
+//! Every function takes any [`sqlx::PgExecutor`]: `&mut *transaction` makes the run part of the
+//! caller's commit, `&pool` commits at once. Whoever commits decides that the run exists; there is no
+//! second system to keep in step.
+//!
+//! ```no_run
+//! # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
+//! use watchbell::client::NewRun;
+//!
+//! let mut tx = pool.begin().await?;
+//! sqlx::query("insert into orders (id) values ($1)").bind(7).execute(&mut *tx).await?;
+//! NewRun::new("mail").payload(&serde_json::json!({"order": 7}))?.insert(&mut *tx).await?;
+//! tx.commit().await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod check;
+mod new_run;
+mod new_runs;
+mod new_schedule;
+mod run_list;
+mod schedule_list;
+
+use std::fmt;
+use std::str::FromStr;
+
+use sqlx::PgExecutor;
+
+use crate::db::Named;
+use crate::error::{Error, Result};
+
+pub use new_run::NewRun;
+pub use new_runs::{RUNS_MAX, insert_many};
+pub use new_schedule::{Change, NewSchedule};
+pub use run_list::{RunRow, Runs, run};
+pub use schedule_list::{ScheduleRow, Schedules};
+
+/// The number of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct RunId(pub i64);
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for RunId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let id = text.parse().ok().filter(|id| *id > 0);
+        id.map(Self).ok_or_else(|| Error::invalid("run id", format!("\"{text}\" must be a number from 1")))
+    }
+}
+
+/// What [`cancel`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancelled {
+    /// It was waiting and is over, with status `cancelled`.
+    Waiting,
+    /// It runs; its worker has been asked to stop it, which takes about a second.
+    Requested,
+    /// It was over already: nothing is changed.
+    Finished,
+}
+
+/// Cancels a run; the reason is kept with it.
+///
+/// # Errors
+/// [`Error::NotFound`] for an unknown id.
+pub async fn cancel(executor: impl PgExecutor<'_>, id: RunId, reason: Option<&str>) -> Result<Cancelled> {
+    let answer =
+        sqlx::query_scalar("select watchbell.cancel($1, $2)").bind(id.0).bind(reason).fetch_one(executor).await;
+    let answer: String = match answer {
+        Err(sqlx::Error::Database(e)) if e.code().as_deref() == Some("P0002") => {
+            return Err(Error::no_run(id));
+        }
+        answer => answer.named()?,
+    };
+    Ok(match answer.as_str() {
+        "cancelled" => Cancelled::Waiting,
+        "requested" => Cancelled::Requested,
+        _ => Cancelled::Finished,
+    })
+}

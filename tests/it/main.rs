@@ -4,6 +4,7 @@
 #![expect(unreachable_pub, reason = "in a binary nothing is reachable from outside")]
 
 mod support;
+mod table;
 
 mod client;
 mod containers;
@@ -13,4 +14,3 @@ mod databases;
 mod embedded;
 mod planning;
 mod planning_properties;
-mod table;

@@ -1,13 +1,28 @@
 //! A job system on one PostgreSQL: insert a row, and replicated workers run it on time, once, and to the end.
 
-pub mod client;
-pub mod db;
 pub mod duration;
-#[cfg(feature = "embedded")]
-pub mod embedded;
 pub mod error;
-pub mod migrate;
 pub mod retry;
+pub mod run;
 pub mod schedule;
 
+pub mod db;
+#[doc(hidden)]
+pub mod migrate;
+
+pub mod handler;
+#[doc(hidden)]
+pub mod lifecycle;
+pub mod worker;
+
+pub mod client;
+
+#[cfg(feature = "embedded")]
+pub mod embedded;
+
 pub use error::{Error, Result};
+pub use handler::{
+    Context, Handler, HandlerError, HandlerResult, Outcome, Registry, StopReason, Tx, fatal, retry_after, snooze,
+};
+pub use run::{RunId, Status};
+pub use worker::Worker;

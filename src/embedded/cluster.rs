@@ -61,8 +61,8 @@ impl Cluster {
         Ok(file)
     }
 
-    /// Runs `initdb`: 0.5 s, and as long as the disk needs unless `throwaway`.
-    pub(super) fn init(&self, initdb: &mut Command, account: Option<&Account>, throwaway: bool) -> Result<(), String> {
+    /// Runs `initdb`: 0.5 s, and then as long as the disk needs, unless a crash of the machine `may_lose` the data.
+    pub(super) fn init(&self, initdb: &mut Command, account: Option<&Account>, may_lose: bool) -> Result<(), String> {
         let new = self.dir.join("data.new");
         let said = |e: &dyn std::fmt::Display| format!("cannot make a cluster in {}: {e}", self.dir.display());
         match fs::remove_dir_all(&new) {
@@ -74,7 +74,7 @@ impl Cluster {
         initdb.arg("-D").arg(&new).args(["-U", "postgres", "-E", "UTF8", locale, "--no-instructions"]);
         // Over TCP nobody is superuser: that role has no password.
         initdb.args(["--auth-local=trust", "--auth-host=scram-sha-256"]);
-        if throwaway {
+        if may_lose {
             initdb.arg("--no-sync");
         }
         let output = initdb.stdin(Stdio::null()).output().map_err(|e| said(&e))?;

@@ -42,9 +42,15 @@ impl Postmaster {
     }
 }
 
-/// Whether a process has this id, ours or another user's.
+/// Whether a process of this id runs, ours or another user's.
+///
+/// On Linux one that has ended and that nobody has reaped (the first process of many containers never does)
+/// does not count.
 pub(super) fn is_alive(pid: u32) -> bool {
-    pid.try_into().is_ok_and(|pid| kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH))
+    let exists = pid.try_into().is_ok_and(|pid| kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH));
+    // "23613 (postgres) Z 1 …": the name may hold anything, so look behind its last bracket.
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    exists && !stat.is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" Z")))
 }
 
 /// Ends the server `pid`, first as asked, then more and more roughly; false when even SIGKILL did not.

@@ -11,7 +11,7 @@ use super::account::Account;
 use super::binaries::{Binaries, OLDEST_MAJOR};
 use super::cluster::{Cluster, random_hex};
 use super::orders::{Order, Orders, Ready, Report, VERB, receive, send};
-use super::postmaster::{Postmaster, end};
+use super::postmaster::{Postmaster, end, is_alive};
 use super::supervisor::remove;
 use super::{Halt, Keep, Options, download, login, unavailable};
 use crate::{Error, Result};
@@ -104,8 +104,8 @@ impl Server {
 
     /// Stops the server and waits for its end; dropping does the same but blocks the thread.
     pub async fn stop(mut self) -> Result<()> {
-        let (pid, supervisor) = (self.ready.pid, self.supervisor.take());
-        blocking(move || supervisor.map_or(Ok(()), |supervisor| supervisor.finish(pid))).await
+        let (ready, supervisor) = (self.ready.clone(), self.supervisor.take());
+        blocking(move || supervisor.map_or(Ok(()), |supervisor| supervisor.finish(&ready))).await
     }
 
     async fn order(&mut self, order: Order) -> Result<Report> {
@@ -133,7 +133,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         if let Some(supervisor) = self.supervisor.take() {
             // Nobody to tell; what did not end is in the supervisor's care.
-            let _ = supervisor.finish(self.ready.pid);
+            let _ = supervisor.finish(&self.ready);
         }
     }
 }
@@ -213,17 +213,21 @@ impl Supervisor {
     }
 
     /// Lets the supervisor finish; if it was killed, does its work.
-    fn finish(self, postmaster: u32) -> Result<()> {
+    fn finish(self, ready: &Ready) -> Result<()> {
         let Self { mut child, orders, cluster, throwaway, .. } = self;
         drop(orders);
         let status = child.wait().map_err(|e| Error::io("waiting for the server's supervisor", e))?;
         if status.success() {
             return Ok(());
         }
-        let is_gone = || Postmaster::of(&cluster.data()).is_none_or(|found| found.pid != postmaster);
+        // Its file proves that the id is still the server's and not given to some other process.
+        let is_server = Postmaster::of(&cluster.data()).is_some_and(|found| found.pid == ready.pid);
         let how = if throwaway { Halt::Immediate } else { Halt::Fast };
-        if !is_gone() && !end(postmaster, how, is_gone) {
-            return Err(Error::Conflict(format!("the server, process {postmaster}, does not end")));
+        if is_server && !end(ready.pid, how, || !is_alive(ready.pid)) {
+            return Err(Error::Conflict(format!("the server, process {}, does not end", ready.pid)));
+        }
+        if cluster.is_elsewhere(&ready.socket_dir) {
+            remove(&ready.socket_dir);
         }
         if throwaway {
             remove(&cluster.dir);

@@ -120,12 +120,11 @@ impl Supervisor {
         let account = self.orders.account.clone();
         self.cluster.create(account.as_ref()).map_err(|e| e.to_string())?;
         self.lock = Some(self.cluster.lock("supervisor.lock").map_err(|e| e.to_string())?);
-        if let Some(left) = Postmaster::of(&self.cluster.data()) {
-            return Err(format!("a server of other making, process {}, uses {}", left.pid, self.orders.dir.display()));
-        }
         let first = self.cluster.major().is_none();
         if first {
-            self.cluster.init(&mut self.program("initdb"), account.as_ref(), self.orders.throwaway)?;
+            let last_fsync = self.orders.settings.iter().rev().find(|(name, _)| name == "fsync");
+            let may_lose = self.orders.throwaway || last_fsync.is_some_and(|(_, value)| value == "off");
+            self.cluster.init(&mut self.program("initdb"), account.as_ref(), may_lose)?;
         }
         self.start(first).map(Some)
     }

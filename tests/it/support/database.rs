@@ -1,6 +1,5 @@
 //! One database for each test: NOTIFY and advisory locks do not cross databases, so tests run side by side.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -68,22 +67,9 @@ impl Drop for Database {
 /// Brings the schema into the database at `url`, the way every test wants it.
 pub async fn install(url: &str) {
     let mut connection = PgConnection::connect(url).await.unwrap();
-    migrate(&mut connection).await;
+    watchbell::migrate::up(&mut connection).await.unwrap();
     prepare_template(&mut connection).await;
     connection.close().await.unwrap();
-}
-
-/// Stand-in, to be replaced by `watchbell::migrate::up(connection).await.unwrap()`.
-async fn migrate(connection: &mut PgConnection) {
-    sqlx::raw_sql("create schema if not exists watchbell").execute(&mut *connection).await.unwrap();
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
-    let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    for file in files {
-        let text = std::fs::read_to_string(&file).unwrap();
-        let done = sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut *connection).await;
-        done.unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-    }
 }
 
 /// What tests add to the schema: here goes the trigger that guards every status change.

@@ -1,0 +1,36 @@
+//! Code that does the work, looked up by name.
+//!
+//! A handler is an async function. It takes the payload (anything serde can read), the [`Context`], both,
+//! or neither, and says how it went:
+//!
+//! ```
+//! use watchbell::{Context, HandlerError, HandlerResult, fatal};
+//!
+//! #[derive(serde::Deserialize)]
+//! struct Mail { to: String }
+//!
+//! async fn mail(mail: Mail, ctx: Context) -> HandlerResult {
+//!     if !mail.to.contains('@') {
+//!         return Err(fatal("no such address")); // another attempt would not help
+//!     }
+//!     std::fs::metadata("/").map_err(HandlerError::from)?; // plain `?` means: try again later
+//!     ctx.log(format!("attempt {} sent to {}", ctx.attempt(), mail.to));
+//!     Ok(())
+//! }
+//! # let _ = watchbell::Registry::new().handler("mail", mail);
+//! ```
+
+mod context;
+mod outcome;
+mod registry;
+mod transactional;
+
+pub use context::{Context, StopReason};
+pub(crate) use context::{Facts, LogLine, LogSink};
+pub use outcome::{HandlerError, HandlerResult, IntoOutcome, Outcome, fatal, retry_after, snooze};
+pub(crate) use registry::Entry;
+pub use registry::{Handler, IntoHandler, Registry};
+pub use transactional::{IntoTransactionalHandler, TransactionalHandler, Tx};
+
+/// Longest handler name, in bytes.
+pub const NAME_BYTES_MAX: usize = 128;

@@ -1,0 +1,194 @@
+//! What a handler knows about its run.
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicI32, Ordering},
+    },
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::run::RunId;
+
+/// Why a handler is asked to stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StopReason {
+    /// Someone cancelled the run, for the reason given.
+    Cancelled(String),
+    /// The run's `timeout` is over.
+    Timeout,
+    /// The worker shuts down and its drain timeout is over.
+    Shutdown,
+    /// The worker lost its lease: another worker may have the run already.
+    LeaseLost,
+}
+
+/// One line that a handler logged.
+#[derive(Debug)]
+pub(crate) struct LogLine {
+    pub(crate) run_id: RunId,
+    pub(crate) attempt: i32,
+    pub(crate) seq: i32,
+    pub(crate) line: String,
+}
+
+/// Where log lines go: the worker's output writer.
+pub(crate) type LogSink = mpsc::Sender<LogLine>;
+
+/// What a handler knows about its run: who it is, how long it may take, whether to stop.
+///
+/// Cheap to clone; `Send + Sync`.
+#[derive(Debug, Clone)]
+pub struct Context {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    facts: Facts,
+    deadline: Option<Instant>,
+    token: CancellationToken,
+    reason: OnceLock<StopReason>,
+    log: Option<LogSink>,
+    seq: AtomicI32,
+}
+
+/// The columns of the run that handlers see.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    pub(crate) run_id: RunId,
+    pub(crate) attempt: i32,
+    pub(crate) max_attempts: i16,
+    pub(crate) fence: i64,
+    pub(crate) handler: String,
+    pub(crate) queue: String,
+    pub(crate) schedule: Option<String>,
+    pub(crate) fire_at: Option<DateTime<Utc>>,
+    pub(crate) run_at: DateTime<Utc>,
+    pub(crate) payload: Arc<str>,
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl Context {
+    pub(crate) fn new(facts: Facts, token: CancellationToken, log: Option<LogSink>) -> Self {
+        let deadline = facts.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let inner = Inner { facts, deadline, token, reason: OnceLock::new(), log, seq: AtomicI32::new(0) };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The same run, with its timeout counted from now. A request to stop stays.
+    pub(crate) fn restarted(&self) -> Self {
+        let inner = &self.inner;
+        let restarted = Self::new(inner.facts.clone(), inner.token.clone(), inner.log.clone());
+        if let Some(reason) = inner.reason.get() {
+            let _ = restarted.inner.reason.set(reason.clone());
+        }
+        restarted
+    }
+
+    /// Identifies the run; the same in every attempt. Use it as an idempotency key.
+    pub fn run_id(&self) -> RunId {
+        self.inner.facts.run_id
+    }
+
+    /// The number of this attempt, from 1.
+    pub fn attempt(&self) -> i32 {
+        self.inner.facts.attempt
+    }
+
+    /// How many attempts there are in all.
+    pub fn max_attempts(&self) -> i16 {
+        self.inner.facts.max_attempts
+    }
+
+    /// The fencing token: rises with every claim of this run. Give it to outside systems that can refuse
+    /// an older one.
+    pub fn fence(&self) -> i64 {
+        self.inner.facts.fence
+    }
+
+    /// The name under which this handler was looked up.
+    pub fn handler(&self) -> &str {
+        &self.inner.facts.handler
+    }
+
+    /// The run's queue.
+    pub fn queue(&self) -> &str {
+        &self.inner.facts.queue
+    }
+
+    /// The schedule that made this run, if one did.
+    pub fn schedule(&self) -> Option<&str> {
+        self.inner.facts.schedule.as_deref()
+    }
+
+    /// The instant at which the schedule was meant to act, however late the run started.
+    pub fn fire_at(&self) -> Option<DateTime<Utc>> {
+        self.inner.facts.fire_at
+    }
+
+    /// When the run was due.
+    pub fn run_at(&self) -> DateTime<Utc> {
+        self.inner.facts.run_at
+    }
+
+    /// The payload as JSON text.
+    pub fn payload(&self) -> &str {
+        &self.inner.facts.payload
+    }
+
+    /// When the run's `timeout` is over; `None` without a timeout.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.inner.deadline
+    }
+
+    /// How much of the `timeout` is left; `None` without a timeout.
+    pub fn remaining(&self) -> Option<Duration> {
+        self.inner.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Completes when the handler is asked to stop. It then has a grace of a few seconds, after which its
+    /// future is dropped.
+    pub async fn cancelled(&self) {
+        self.inner.token.cancelled().await;
+    }
+
+    /// Whether the handler is asked to stop.
+    pub fn is_cancelled(&self) -> bool {
+        self.inner.token.is_cancelled()
+    }
+
+    /// Cancelled together with this context; for child tasks and other libraries.
+    pub fn cancellation(&self) -> CancellationToken {
+        self.inner.token.child_token()
+    }
+
+    /// Why the handler is asked to stop, once it is.
+    pub fn stop_reason(&self) -> Option<StopReason> {
+        self.inner.reason.get().cloned()
+    }
+
+    /// Adds a line to the run's output, stream `log`. Never blocks and never fails the run: when the writer
+    /// is 10,000 lines behind, lines are dropped and the worker's log says so.
+    pub fn log(&self, line: impl Into<String>) {
+        let line = line.into();
+        tracing::debug!(run = self.run_id(), attempt = self.attempt(), "{line}");
+        let Some(log) = &self.inner.log else { return };
+        let seq = self.inner.seq.fetch_add(1, Ordering::Relaxed);
+        let line = LogLine { run_id: self.run_id(), attempt: self.attempt(), seq, line };
+        if log.try_send(line).is_err() {
+            tracing::warn!(run = self.run_id(), "a log line was dropped: the output writer is behind or has stopped");
+        }
+    }
+
+    /// Asks the handler to stop; the first reason stays.
+    pub(crate) fn stop(&self, reason: StopReason) {
+        let _ = self.inner.reason.set(reason);
+        self.inner.token.cancel();
+    }
+}

@@ -1,0 +1,105 @@
+//! What a handler says about one attempt.
+
+use std::{error::Error as StdError, fmt, time::Duration};
+
+/// How one attempt ended, as the handler sees it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The work is done: the run becomes `normal`.
+    Done,
+    /// Call me again after this long; the attempt does not count.
+    Snooze(Duration),
+    /// It failed. The error says whether another attempt is wanted.
+    Failed(HandlerError),
+    /// Stop here without calling it a failure: the run becomes `cancelled`.
+    Cancel(String),
+}
+
+/// A snooze: `return Ok(snooze(Duration::from_secs(60)))` runs the handler again in a minute, without
+/// using up an attempt.
+pub fn snooze(by: Duration) -> Outcome {
+    Outcome::Snooze(by)
+}
+
+/// What a handler returns: `()` or an [`Outcome`], or an error.
+pub type HandlerResult<T = ()> = Result<T, HandlerError>;
+
+/// Why an attempt failed.
+///
+/// Made from any error by `?`, which means: try again, by the run's retry policy. [`fatal`] makes one that
+/// ends the run at once, [`retry_after`] one with its own delay.
+pub struct HandlerError {
+    pub(crate) source: Box<dyn StdError + Send + Sync>,
+    pub(crate) fatal: bool,
+    pub(crate) after: Option<Duration>,
+}
+
+impl<E: Into<Box<dyn StdError + Send + Sync>>> From<E> for HandlerError {
+    fn from(error: E) -> Self {
+        Self { source: error.into(), fatal: false, after: None }
+    }
+}
+
+impl fmt::Debug for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandlerError")
+            .field("source", &self.source)
+            .field("fatal", &self.fatal)
+            .field("after", &self.after)
+            .finish()
+    }
+}
+
+impl fmt::Display for HandlerError {
+    /// The error and its causes, separated by `: `, a cause left out where its text is already there.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = self.source.to_string();
+        let mut cause = self.source.source();
+        while let Some(error) = cause {
+            let more = error.to_string();
+            if !text.contains(&more) {
+                text = format!("{text}: {more}");
+            }
+            cause = error.source();
+        }
+        f.write_str(&text)
+    }
+}
+
+/// An error after which another attempt would not help: the run becomes `failed` at once.
+pub fn fatal(error: impl Into<Box<dyn StdError + Send + Sync>>) -> HandlerError {
+    HandlerError { fatal: true, ..HandlerError::from(error) }
+}
+
+/// An error with its own delay before the next attempt, instead of the retry policy's.
+pub fn retry_after(error: impl Into<Box<dyn StdError + Send + Sync>>, delay: Duration) -> HandlerError {
+    HandlerError { after: Some(delay), ..HandlerError::from(error) }
+}
+
+/// What an async handler may return.
+pub trait IntoOutcome {
+    /// As an outcome.
+    fn into_outcome(self) -> Outcome;
+}
+
+impl IntoOutcome for () {
+    fn into_outcome(self) -> Outcome {
+        Outcome::Done
+    }
+}
+
+impl IntoOutcome for Outcome {
+    fn into_outcome(self) -> Outcome {
+        self
+    }
+}
+
+impl<T: IntoOutcome, E: Into<HandlerError>> IntoOutcome for Result<T, E> {
+    fn into_outcome(self) -> Outcome {
+        match self {
+            Ok(value) => value.into_outcome(),
+            Err(error) => Outcome::Failed(error.into()),
+        }
+    }
+}

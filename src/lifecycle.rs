@@ -1,0 +1,33 @@
+//! THE PATH of a row, one stage a file.
+//!
+//! ```text
+//!  INSERT schedule ──► fire ──► INSERT run ◄── INSERT INTO watchbell.runs
+//!                       ▲           │ pending
+//!                       │         claim          FOR NO KEY UPDATE SKIP LOCKED, fence + 1
+//!                       │           │ running
+//!                       │        execute         the handler, in this process
+//!                       │           │
+//!   next fire time ─────┴──────── finish ──► normal | failed | cancelled     (history, one partition a day)
+//!   (fixed_delay)                   └──────► pending                         (retry, snooze, give back)
+//!
+//!  renew   one statement a second keeps the lease of a worker, and so of all its runs
+//!  rescue  runs whose worker is dead go through finish as `WorkerLost`
+//!  prune   days of history are made ahead and dropped when they are old; small things are mended
+//! ```
+//!
+//! A stage is its SQL (`src/sql`) plus a few lines of Rust. One stage never calls another, except that
+//! rescue hands what it found to finish: the worker sequences them. Every stage takes `now`: `None` in
+//! production, where the database's clock decides; set by tests.
+//!
+//! Lock order everywhere: schedule (by id), limit (by key), run (by id); whatever waits on a row that a
+//! person may hold uses SKIP LOCKED and comes back later.
+
+pub mod claim;
+pub mod execute;
+pub mod finish;
+pub mod fire;
+pub mod prune;
+pub mod register;
+pub mod renew;
+pub mod requests;
+pub mod rescue;

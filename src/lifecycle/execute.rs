@@ -1,0 +1,225 @@
+//! Execute: the handler, in this process.
+//!
+//! **In** a claimed run. **Out** a verdict for the finish stage; for a transactional handler the end itself,
+//! in the handler's own transaction. **Lock** none; a transactional handler holds what it writes, and its
+//! schedule only while the end is written. **Crash** the run stays `running` under a worker that is gone,
+//! and comes back by rescue.
+
+use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use chrono::TimeDelta;
+use futures_util::FutureExt;
+use sqlx::{PgPool, Postgres, Transaction};
+use tokio::{pin, time};
+
+use super::{
+    claim::Claimed,
+    finish::{Finished, finish_within},
+};
+use crate::{
+    handler::{Context, Entry, Outcome, Registry, StopReason, TransactionalHandler, Tx},
+    retry::RetryPolicy,
+    run::transition::{Event, Verdict, decide},
+};
+
+/// How often an end is tried again while somebody else holds its schedule.
+const HELD_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long rolling back may take before the connection is left to its pool.
+const ROLLBACK_MAX: Duration = Duration::from_secs(5);
+
+/// What remains to be done about a run that was executed.
+#[derive(Debug)]
+pub enum Executed {
+    /// To be recorded by the finish stage.
+    Verdict(Finished),
+    /// Recorded already, with the handler's own writes. False: it was superseded, and so were they.
+    Recorded(bool),
+    /// Nothing: the lease was lost, another worker has the run.
+    Nothing,
+}
+
+/// What a run is executed with.
+#[derive(Debug, Clone)]
+pub struct Executor {
+    /// Handlers by name.
+    pub registry: Registry,
+    /// Connections for transactional handlers.
+    pub pool: PgPool,
+    /// How long a handler that was asked to stop may take before its future is dropped.
+    pub grace: Duration,
+}
+
+/// Runs one attempt to its end. `waited` is the time between the claim and now.
+pub async fn execute(executor: &Executor, run: &Claimed, waited: Duration, ctx: &Context) -> Executed {
+    let retry = run.retry.as_deref().and_then(|text| RetryPolicy::from_json(text).ok()).unwrap_or_default();
+    let verdict = |event| Executed::Verdict(Finished::of(run, waited, decide(run.standing(), event, &retry)));
+    let Some(entry) = executor.registry.get(&run.handler) else { return verdict(Event::GivenBack) };
+    if expired(run, waited) {
+        return verdict(Event::Expired);
+    }
+    let ended = match entry {
+        Entry::Plain(handler) => {
+            let (handler, inner) = (Arc::clone(handler), ctx.clone());
+            call(async move { handler.call(inner).await }, ctx, executor.grace).await
+        }
+        Entry::Transactional(handler) => match transactional(executor, handler, run, waited, ctx).await {
+            Ok(accepted) => return Executed::Recorded(accepted),
+            Err(ended) => ended,
+        },
+    };
+    event(ended, ctx).map_or(Executed::Nothing, verdict)
+}
+
+fn expired(run: &Claimed, waited: Duration) -> bool {
+    let waited = TimeDelta::from_std(waited).unwrap_or_default();
+    run.start_deadline.is_some_and(|deadline| run.claimed_at + waited > deadline)
+}
+
+/// How a call came to its end.
+enum Ended {
+    Returned(Outcome),
+    Panicked(String),
+    /// Asked to stop, it did not within its grace, and its future was dropped.
+    Dropped,
+}
+
+/// Calls a handler: catches panics, enforces the deadline, asks it to stop before dropping it.
+async fn call(work: impl Future<Output = Outcome>, ctx: &Context, grace: Duration) -> Ended {
+    let work = AssertUnwindSafe(work).catch_unwind();
+    pin!(work);
+    let returned = tokio::select! {
+        biased;
+        returned = &mut work => returned,
+        () = stopped(ctx) => match time::timeout(grace, &mut work).await {
+            Ok(returned) => returned,
+            Err(_) => return Ended::Dropped,
+        },
+    };
+    match returned {
+        Ok(outcome) => Ended::Returned(outcome),
+        Err(panic) => Ended::Panicked(panic_message(&*panic)),
+    }
+}
+
+/// Completes when the handler is to stop, because it was asked to or because its time is over.
+async fn stopped(ctx: &Context) {
+    match ctx.deadline() {
+        None => ctx.cancelled().await,
+        Some(deadline) => {
+            if time::timeout_at(deadline, ctx.cancelled()).await.is_err() {
+                ctx.stop(StopReason::Timeout);
+            }
+        }
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|s| (*s).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".to_owned())
+}
+
+/// What the end of a call means; `None` when the run is no longer ours to speak of.
+fn event(ended: Ended, ctx: &Context) -> Option<Event> {
+    let stop = ctx.stop_reason();
+    if stop == Some(StopReason::LeaseLost) {
+        return None;
+    }
+    let message = match ended {
+        Ended::Returned(Outcome::Done) => return Some(Event::Succeeded),
+        Ended::Returned(Outcome::Cancel(reason)) => return Some(Event::Cancelled { reason }),
+        Ended::Returned(Outcome::Snooze(by)) => match stop {
+            Some(StopReason::Cancelled(reason)) => return Some(Event::Cancelled { reason }),
+            _ => return Some(Event::Snoozed { by }),
+        },
+        Ended::Panicked(message) => return Some(Event::Failed { kind: "panic", message, after: None }),
+        Ended::Returned(Outcome::Failed(error)) => {
+            if stop.is_none() {
+                let message = error.to_string();
+                return Some(if error.fatal {
+                    Event::Fatal { message }
+                } else {
+                    Event::Failed { kind: "error", message, after: error.after }
+                });
+            }
+            error.to_string()
+        }
+        Ended::Dropped => "it did not stop when asked to".to_owned(),
+    };
+    Some(match stop {
+        Some(StopReason::Cancelled(reason)) => Event::Cancelled { reason },
+        Some(StopReason::Shutdown) => Event::Interrupted,
+        _ => Event::Failed { kind: "timeout", message: format!("timed out: {message}"), after: None },
+    })
+}
+
+/// Runs a transactional handler and, when it succeeds, records its end in the same transaction.
+async fn transactional(
+    executor: &Executor,
+    handler: &Arc<dyn TransactionalHandler>,
+    run: &Claimed,
+    waited: Duration,
+    ctx: &Context,
+) -> Result<bool, Ended> {
+    let failed = |error: sqlx::Error| Ended::Returned(Outcome::Failed(error.into()));
+    let mut transaction = executor.pool.begin().await.map_err(failed)?;
+    let backend = prepare(&mut transaction, ctx).await.map_err(failed)?;
+    let (tx, lent) = Tx::lend(transaction);
+    let (handler, inner) = (Arc::clone(handler), ctx.clone());
+    let ended = call(async move { handler.call(tx, inner).await }, ctx, executor.grace).await;
+    if matches!(ended, Ended::Dropped) {
+        // its statement may still be going on in the server, and would hold up the rollback
+        let _ = sqlx::query("select pg_cancel_backend($1)").bind(backend).execute(&executor.pool).await;
+    }
+    let Some(transaction) = lent.back() else {
+        let kept = "the handler kept its transaction beyond its end";
+        return Err(Ended::Returned(Outcome::Failed(kept.into())));
+    };
+    if !matches!(ended, Ended::Returned(Outcome::Done)) {
+        let _ = time::timeout(ROLLBACK_MAX, transaction.rollback()).await;
+        return Err(ended);
+    }
+    let verdict = decide(run.standing(), Event::Succeeded, &RetryPolicy::default());
+    record(transaction, run, waited, verdict, ctx).await.map_err(failed)
+}
+
+/// Bounds what the transaction may take in the server; returns the backend's process id.
+async fn prepare(transaction: &mut Transaction<'static, Postgres>, ctx: &Context) -> sqlx::Result<i32> {
+    let limit = ctx.remaining().map_or(0, |left| left.as_millis().max(1));
+    let (backend, _): (i32, String) =
+        sqlx::query_as("select pg_backend_pid(), set_config('statement_timeout', $1, true)")
+            .bind(format!("{limit}ms"))
+            .fetch_one(&mut **transaction)
+            .await?;
+    Ok(backend)
+}
+
+/// Ends the run in the handler's transaction and commits both.
+async fn record(
+    mut transaction: Transaction<'static, Postgres>,
+    run: &Claimed,
+    waited: Duration,
+    verdict: Verdict,
+    ctx: &Context,
+) -> sqlx::Result<bool> {
+    loop {
+        let finished = Finished::of(run, waited, verdict.clone());
+        let recorded = finish_within(&mut transaction, finished).await?;
+        if recorded.accepted.contains(&run.id) {
+            transaction.commit().await?;
+            return Ok(true);
+        }
+        if recorded.held.is_empty() || ctx.is_cancelled() {
+            transaction.rollback().await?;
+            return if recorded.held.is_empty() {
+                Ok(false)
+            } else {
+                Err(sqlx::Error::Protocol("stopped while its schedule was locked by another session".into()))
+            };
+        }
+        time::sleep(HELD_PAUSE).await;
+    }
+}

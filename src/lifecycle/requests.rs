@@ -1,0 +1,59 @@
+//! Requests: what people ask of workers, apart from the rows that workers write.
+//!
+//! **In** open rows of `worker_requests`. **Out** for the asking worker: runs to cancel, or a drain; a pending
+//! run is cancelled at once. **Lock** none held beyond a statement. **Crash** the request stays open.
+
+use sqlx::{PgConnection, Row};
+
+use crate::run::RunId;
+
+const OPEN: &str = include_str!("../sql/5_requests.sql");
+const HANDLED: &str = include_str!("../sql/5_requests_handled.sql");
+
+/// What this worker is asked to do.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Runs of this worker to be cancelled, each with the reason.
+    pub cancel: Vec<(RunId, String)>,
+    /// Stop claiming, finish, end.
+    pub drain: bool,
+}
+
+/// Reads open requests, does what can be done in the database, and returns what is for this worker.
+pub async fn requests(conn: &mut PgConnection, worker: i32) -> sqlx::Result<Asked> {
+    let rows = sqlx::query(OPEN).fetch_all(&mut *conn).await?;
+    let mut asked = Asked::default();
+    let mut handled: Vec<i64> = vec![];
+    for row in rows {
+        let id: i64 = row.try_get(0)?;
+        let request: &str = row.try_get(1)?;
+        if request == "drain" {
+            if row.try_get::<Option<i32>, _>(2)? == Some(worker) {
+                asked.drain = true;
+                handled.push(id);
+            }
+            continue;
+        }
+        let Some(run) = row.try_get::<Option<RunId>, _>(3)? else { continue };
+        let reason: Option<String> = row.try_get(4)?;
+        let by: String = row.try_get(5)?;
+        let status: Option<&str> = row.try_get(6)?;
+        let claimed_by: Option<i32> = row.try_get(7)?;
+        match (status, claimed_by) {
+            (Some("running"), Some(claimant)) if claimant == worker => {
+                asked.cancel.push((run, reason.unwrap_or_else(|| format!("cancelled by {by}"))));
+                handled.push(id);
+            }
+            (Some("running"), _) => {} // its own worker will see it
+            (Some(_), _) => {
+                sqlx::query("select watchbell.cancel($1, $2)").bind(run).bind(reason).execute(&mut *conn).await?;
+                handled.push(id);
+            }
+            (None, _) => handled.push(id), // it has ended
+        }
+    }
+    if !handled.is_empty() {
+        sqlx::query(HANDLED).bind(handled).execute(conn).await?;
+    }
+    Ok(asked)
+}

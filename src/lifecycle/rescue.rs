@@ -1,0 +1,107 @@
+//! Rescue: take back the runs of workers that died.
+//!
+//! **In** workers whose presence lock is free and whose heartbeat is late, or whose lease ran out; runs
+//! whose claimant is not a live worker. **Out** those workers `dead`; a verdict `WorkerLost` for each run,
+//! for the finish stage. **Lock** the dead workers' rows for one statement. **Crash** before the verdicts
+//! are written: the next pass, of any worker, finds the same runs.
+//!
+//! Looking only at workers that die now is not enough: a claim in flight can commit after its worker was
+//! declared dead, and its runs would stay for ever. So every pass takes all orphans, and passes go on for
+//! five minutes after a death.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, Row};
+
+use super::finish::Finished;
+use crate::{
+    retry::RetryPolicy,
+    run::transition::{Event, Standing, decide},
+};
+
+const DEAD: &str = include_str!("../sql/5_rescue_dead.sql");
+const ORPHANS: &str = include_str!("../sql/5_rescue_orphans.sql");
+
+/// By what a worker may judge others. After a backend crash or a promotion every presence lock is free at
+/// once, so only one whose own session has stood for a while may judge by presence, and only one with an
+/// unbroken lease may judge by leases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judgement {
+    /// Own presence session old enough and the last heartbeats on time.
+    pub by_presence: bool,
+    /// Own heartbeats unbroken for one lease.
+    pub by_lease: bool,
+}
+
+/// A worker that was declared dead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dead {
+    /// Its number.
+    pub id: i32,
+    /// Its name.
+    pub name: String,
+    /// Its host.
+    pub host: String,
+    /// Its process id there.
+    pub pid: i32,
+    /// How long it had been silent.
+    pub silent: Duration,
+}
+
+/// Declares dead the workers that this one may judge so.
+pub async fn declare_dead(
+    conn: &mut PgConnection,
+    judge: i32,
+    by: Judgement,
+    now: Option<DateTime<Utc>>,
+) -> sqlx::Result<Vec<Dead>> {
+    if !(by.by_presence || by.by_lease) {
+        return Ok(vec![]);
+    }
+    let rows = sqlx::query(DEAD).bind(judge).bind(by.by_presence).bind(by.by_lease).bind(now).fetch_all(conn).await?;
+    rows.iter()
+        .map(|row| {
+            let silent: i64 = row.try_get(4)?;
+            Ok(Dead {
+                id: row.try_get(0)?,
+                name: row.try_get(1)?,
+                host: row.try_get(2)?,
+                pid: row.try_get(3)?,
+                silent: Duration::from_millis(u64::try_from(silent).unwrap_or(0)),
+            })
+        })
+        .collect()
+}
+
+/// Verdicts for up to 1,000 runs whose claimant is not a live worker.
+pub async fn orphans(conn: &mut PgConnection) -> sqlx::Result<Vec<Finished>> {
+    let rows = sqlx::query(ORPHANS).fetch_all(conn).await?;
+    rows.iter()
+        .map(|row| {
+            let standing = Standing {
+                id: row.try_get(0)?,
+                attempt: row.try_get(3)?,
+                max_attempts: row.try_get(4)?,
+                crashes: row.try_get(5)?,
+            };
+            let cancelled: bool = row.try_get(11)?;
+            let retry: Option<String> = row.try_get(6)?;
+            let retry = retry.and_then(|text| RetryPolicy::from_json(&text).ok()).unwrap_or_default();
+            let event = if cancelled {
+                Event::Cancelled { reason: "its worker died before it could stop".into() }
+            } else {
+                Event::WorkerLost
+            };
+            Ok(Finished {
+                id: standing.id,
+                fence: row.try_get(1)?,
+                claimed_by: row.try_get(2)?,
+                schedule_id: row.try_get(7)?,
+                concurrency_key: row.try_get(8)?,
+                waited: Duration::ZERO,
+                verdict: decide(standing, event, &retry),
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,67 @@
+//! A run: one occurrence of work, from `pending` to its end.
+
+use std::{fmt, str::FromStr};
+
+pub mod transition;
+
+/// Identifies a run for ever; never reused.
+pub type RunId = i64;
+
+/// Where a run stands.
+///
+/// ```text
+/// pending ─claim─► running ─finish─► normal | failed | cancelled
+///    ▲                │
+///    └─ retry, snooze, give back, rescue
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// Waits for its time or for a worker.
+    Pending,
+    /// A worker has claimed it.
+    Running,
+    /// Ended well.
+    Normal,
+    /// Ended badly: attempts used up, a fatal error, or it crashed its worker too often.
+    Failed,
+    /// Ended on request, or because it was not started in time.
+    Cancelled,
+}
+
+impl Status {
+    /// Every status, in the order of a run's life.
+    pub const ALL: [Self; 5] = [Self::Pending, Self::Running, Self::Normal, Self::Failed, Self::Cancelled];
+
+    /// The word in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Normal => "normal",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether a run in this status never changes again.
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::Normal | Self::Failed | Self::Cancelled)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Status {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|status| status.as_str() == s)
+            .ok_or_else(|| format!("status \"{s}\" is not one of pending, running, normal, failed, cancelled"))
+    }
+}

@@ -1,0 +1,7 @@
+-- Forget: workers long gone and requests long handled.
+with w as (
+    delete from watchbell.workers w
+    where w.state in ('stopped', 'dead') and w.ended_at < clock_timestamp() - interval '7 days'
+      and not exists (select from watchbell.runs_live r where r.claimed_by = w.id)
+)
+delete from watchbell.worker_requests q where q.handled_at < clock_timestamp() - interval '7 days'

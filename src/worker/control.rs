@@ -1,0 +1,208 @@
+//! Control: the heartbeat, on a thread and a connection of its own, so that neither a handler that blocks
+//! the runtime nor an exhausted pool can starve it.
+
+use std::{sync::Arc, thread, time::Duration};
+
+use tokio::{runtime, sync::oneshot, time, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    session::{Session, within},
+    shared::{Phase, Shared, locked},
+};
+use crate::{
+    Error, Result,
+    handler::StopReason,
+    lifecycle::{
+        register::{self, stop},
+        renew::{Hints, renew, take_presence},
+    },
+};
+
+const BEAT: Duration = Duration::from_secs(1);
+/// While a peer is late, to see its death soon.
+const BEAT_WATCHFUL: Duration = Duration::from_millis(500);
+/// A heartbeat further than this from the one before is not on time.
+const ON_TIME: Duration = Duration::from_millis(1500);
+
+/// The running control thread.
+pub(super) struct Control {
+    end: CancellationToken,
+    done: oneshot::Receiver<()>,
+}
+
+impl Control {
+    /// Says goodbye to the database and ends the thread.
+    pub(super) async fn stop(self) {
+        self.end.cancel();
+        let _ = self.done.await;
+    }
+}
+
+/// Starts the control thread. It beats until [`Control::stop`].
+pub(super) fn start(shared: Arc<Shared>, session: Session) -> Result<Control> {
+    let end = CancellationToken::new();
+    let (tell, done) = oneshot::channel();
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::io("cannot start the control runtime", e))?;
+    let session = session.bounded((shared.config.lease / 3).min(Duration::from_secs(5)));
+    let ended = end.clone();
+    thread::Builder::new()
+        .name("watchbell-control".into())
+        .spawn(move || {
+            runtime.block_on(beat_until(&shared, session, ended));
+            let _ = tell.send(());
+        })
+        .map_err(|e| Error::io("cannot start the control thread", e))?;
+    Ok(Control { end, done })
+}
+
+async fn beat_until(shared: &Shared, mut session: Session, end: CancellationToken) {
+    let mut pause = Duration::ZERO;
+    loop {
+        tokio::select! {
+            () = end.cancelled() => break,
+            () = time::sleep(pause) => {}
+        }
+        let began = Instant::now();
+        match beat(shared, &mut session).await {
+            Ok(Some(hints)) => {
+                note(shared, began);
+                act_on(shared, &hints);
+                let every = if hints.peer_late { BEAT_WATCHFUL } else { BEAT };
+                pause = every.saturating_sub(began.elapsed());
+            }
+            Ok(None) => {
+                tracing::warn!(worker = shared.worker(), "declared dead: dropping all runs, registering anew");
+                lose(shared);
+                pause = reregister(shared, &mut session).await;
+            }
+            Err(error) => {
+                pause = failed(shared, &error);
+            }
+        }
+    }
+    if let Ok(connection) = session.connection().await {
+        let _ = within(Duration::from_secs(2), stop(connection, shared.worker())).await;
+    }
+    session.close().await;
+}
+
+/// One heartbeat; the presence lock is taken first where this session does not hold it yet.
+async fn beat(shared: &Shared, session: &mut Session) -> sqlx::Result<Option<Hints>> {
+    let deadline = session.deadline();
+    if !session.is_open() {
+        let mut beat = locked(&shared.beat);
+        beat.presence_since = None;
+        beat.on_time = 0;
+    }
+    let worker = shared.worker();
+    let present = locked(&shared.beat).presence_since.is_some();
+    let draining = shared.phase() >= Phase::Draining;
+    let connection = session.connection().await?;
+    let result = within(deadline, async {
+        // ours only: nobody else's lock is ever probed by taking it
+        let presence = present || take_presence(connection, worker).await?;
+        let queues = shared.config.queues.as_deref();
+        let hints = renew(connection, worker, shared.config.lease, presence, draining, queues, None).await?;
+        Ok((presence, hints))
+    })
+    .await;
+    let (presence, hints) = session.settle(result)?;
+    if presence && !present {
+        locked(&shared.beat).presence_since = Some(Instant::now());
+    }
+    Ok(hints)
+}
+
+fn note(shared: &Shared, began: Instant) {
+    let mut beat = locked(&shared.beat);
+    let on_time = began.duration_since(beat.last) <= ON_TIME;
+    beat.on_time = if on_time { beat.on_time.saturating_add(1) } else { 0 };
+    beat.last = began;
+    if beat.unbroken_since.is_none() {
+        beat.unbroken_since = Some(began);
+        drop(beat);
+        // first sign of life, or back again: see what is there
+        shared.duties.fire.store(true, std::sync::atomic::Ordering::Release);
+        shared.ask(&shared.duties.sweep);
+    }
+}
+
+/// Passes the hints on to the poller.
+fn act_on(shared: &Shared, hints: &Hints) {
+    let duties = &shared.duties;
+    for (hint, duty) in [
+        (hints.runs_due, &duties.sweep),
+        (hints.keyed, &duties.keyed),
+        (hints.schedules_due, &duties.fire),
+        (hints.peer_late || hints.recently_dead, &duties.rescue),
+        (hints.requests, &duties.requests),
+        (hints.resumes, &duties.resume),
+    ] {
+        if hint {
+            shared.ask(duty);
+        }
+    }
+    let next = hints.next_at.and_then(|at| (at - hints.now).to_std().ok()).map(|wait| Instant::now() + wait);
+    let mut due = locked(&shared.next_due);
+    if next != *due {
+        *due = next;
+        drop(due);
+        shared.wake.notify_one();
+    }
+}
+
+/// The lease is lost: other workers may have the runs already.
+fn lose(shared: &Shared) {
+    let mut beat = locked(&shared.beat);
+    beat.unbroken_since = None;
+    beat.presence_since = None;
+    beat.on_time = 0;
+    drop(beat);
+    shared.stop_runs(&StopReason::LeaseLost);
+    for held in shared.release_all() {
+        held.context.stop(StopReason::LeaseLost);
+    }
+}
+
+async fn reregister(shared: &Shared, session: &mut Session) -> Duration {
+    // a new session, so that the old number's presence lock is not held on
+    session.close().await;
+    let deadline = session.deadline();
+    let result = match session.connection().await {
+        Ok(connection) => within(deadline, register::register(connection, &shared.who, None)).await,
+        Err(error) => Err(error),
+    };
+    match session.settle(result) {
+        Ok(worker) => {
+            tracing::info!(worker, "registered anew");
+            shared.renumber(worker);
+            Duration::ZERO
+        }
+        Err(error) => failed(shared, &error),
+    }
+}
+
+/// A heartbeat that did not come through. Without one for most of a lease, the worker fences itself.
+fn failed(shared: &Shared, error: &sqlx::Error) -> Duration {
+    let (silent, first) = {
+        let mut beat = locked(&shared.beat);
+        beat.on_time = 0;
+        let first = beat.unbroken_since.take().is_some();
+        (beat.last.elapsed(), first)
+    };
+    if first {
+        tracing::warn!(%error, "heartbeat failed; trying again");
+    }
+    let margin = shared.config.lease / 5;
+    if silent > shared.config.lease - margin && shared.in_hand() > 0 {
+        tracing::error!(?silent, lease = ?shared.config.lease, "no heartbeat for most of the lease: cancelling all runs");
+        lose(shared);
+    }
+    // 50 ms to 1 s, growing with the silence, with full jitter
+    let most = (silent / 4).clamp(Duration::from_millis(50), BEAT);
+    most.mul_f64(0.5 + fastrand::f64() / 2.0)
+}

@@ -1,0 +1,331 @@
+//! The poller: claims and fires, and does what the heartbeat's hints ask for.
+//!
+//! Warm (a row was seen within the last second) it looks every 2 ms. Then it sleeps deeply: until a NOTIFY,
+//! a hint of the heartbeat, or the next due time. Before that it tells producers to wake it, and looks
+//! once more. Without any wake-up a row waits at most for the next heartbeat, a second.
+
+use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
+
+use sqlx::PgConnection;
+use tokio::time::{self, Instant};
+
+use super::{
+    session::{Session, within},
+    shared::{Phase, Shared, locked, take},
+    task,
+};
+use crate::{
+    handler::StopReason,
+    lifecycle::{
+        claim::{Claimant, Claimed, Lanes, Reach, claim, claim_keyed, survey},
+        finish::finish,
+        fire::fire,
+        prune, requests, rescue,
+    },
+};
+
+const SLEEP: &str = include_str!("../sql/3_sleep.sql");
+const NEXT: &str = include_str!("../sql/2_next.sql");
+
+/// Pause between looks while rows keep coming.
+const WARM_PAUSE: Duration = Duration::from_millis(2);
+/// How long after the last row the poller stays warm.
+const WARM: Duration = Duration::from_secs(1);
+/// How long it stays warm after a due time that brought nothing yet.
+const WARM_AT_DUE: Duration = Duration::from_millis(100);
+/// How often a deep sleeper renews its wish to be woken.
+const SLEEP_AGAIN: Duration = Duration::from_secs(25);
+/// How often a claim that came back short is followed by a sweep.
+const SWEEP_PAUSE: Duration = Duration::from_millis(100);
+/// A full batch each time: still sweep so often, for late and returned rows.
+const SWEEP_AT_LEAST: Duration = Duration::from_secs(1);
+/// Schedules in one transaction.
+const FIRE_BATCH: usize = 200;
+/// Runs in one claim.
+const CLAIM_MAX: usize = 500;
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
+
+struct Poller {
+    shared: Arc<Shared>,
+    lanes: Lanes,
+    who: Claimant,
+    warm_until: Instant,
+    last_sweep: Instant,
+    sweep_cost: Duration,
+    sleep_told: Option<Instant>,
+    next_prune: Instant,
+}
+
+/// Polls until the worker drains; after that only what the drain needs (requests).
+pub(super) async fn poll(shared: Arc<Shared>, mut session: Session) {
+    let now = Instant::now();
+    let mut poller = Poller {
+        lanes: Lanes::default(),
+        who: Claimant {
+            worker: shared.worker(),
+            queues: shared.config.queues.clone(),
+            handlers: shared.who.handlers.clone(),
+            labels: shared.who.labels.clone(),
+        },
+        shared,
+        warm_until: now,
+        last_sweep: now,
+        sweep_cost: Duration::ZERO,
+        sleep_told: None,
+        next_prune: now + PRUNE_EVERY.mul_f64(fastrand::f64()),
+    };
+    let mut failures = 0_u32;
+    while poller.shared.phase() < Phase::Over {
+        let deadline = session.deadline();
+        let result = match session.connection().await {
+            Ok(connection) => within(deadline, poller.pass(connection)).await,
+            Err(error) => Err(error),
+        };
+        match session.settle(result) {
+            Ok(true) => failures = 0,
+            Ok(false) => {
+                failures = 0;
+                poller.rest(&mut session).await;
+            }
+            Err(error) => {
+                failures += 1;
+                if failures == 1 {
+                    tracing::warn!(%error, "polling failed; trying again");
+                }
+                let pause = Duration::from_millis(20) * 2_u32.pow(failures.min(6));
+                time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+                poller.shared.ask(&poller.shared.duties.sweep);
+            }
+        }
+    }
+    session.close().await;
+}
+
+impl Poller {
+    /// One look at everything that was asked for. True: look again at once.
+    async fn pass(&mut self, conn: &mut PgConnection) -> sqlx::Result<bool> {
+        self.who.worker = self.shared.worker();
+        self.duties(conn).await?;
+        if self.shared.phase() > Phase::Running || !self.shared.may_claim() {
+            return Ok(false);
+        }
+        let due = self.due();
+        let mut busy = false;
+        if due || take(&self.shared.duties.fire) {
+            busy |= self.fire(conn).await?;
+        }
+        busy |= self.claim(conn).await?;
+        if due && !busy {
+            self.warm_until = self.warm_until.max(Instant::now() + WARM_AT_DUE);
+        }
+        if self.shared.config.once
+            && !busy
+            && self.shared.in_hand() == 0
+            && self.shared.backlog.load(Ordering::Relaxed) == 0
+        {
+            self.once(conn).await?;
+        }
+        Ok(busy)
+    }
+
+    /// Whether a known due time has come; it is forgotten with that.
+    fn due(&self) -> bool {
+        let mut next = locked(&self.shared.next_due);
+        let due = next.is_some_and(|at| at <= Instant::now());
+        if due {
+            *next = None;
+            self.shared.duties.fire.store(true, Ordering::Release);
+        }
+        due
+    }
+
+    async fn duties(&mut self, conn: &mut PgConnection) -> sqlx::Result<()> {
+        let duties = &self.shared.duties;
+        if take(&duties.requests) {
+            let asked = requests::requests(conn, self.shared.worker()).await?;
+            for (run, reason) in asked.cancel {
+                self.shared.stop_run(run, StopReason::Cancelled(reason));
+            }
+            if asked.drain {
+                tracing::info!("asked to drain");
+                self.shared.enter(Phase::Draining);
+            }
+        }
+        if take(&duties.resume) && prune::resume(conn, None).await? > 0 {
+            duties.fire.store(true, Ordering::Release);
+        }
+        if take(&duties.rescue) {
+            self.rescue(conn).await?;
+        }
+        if Instant::now() >= self.next_prune {
+            self.next_prune = Instant::now() + PRUNE_EVERY.mul_f64(0.9 + fastrand::f64() / 5.0);
+            if let Err(error) = prune::prune(conn, self.shared.config.retention, None).await {
+                tracing::warn!(%error, "pruning failed; trying again within a minute");
+            }
+            self.rescue(conn).await?;
+        }
+        Ok(())
+    }
+
+    async fn rescue(&mut self, conn: &mut PgConnection) -> sqlx::Result<()> {
+        let by = self.shared.judgement();
+        for dead in rescue::declare_dead(conn, self.shared.worker(), by, None).await? {
+            tracing::warn!(dead = dead.id, name = dead.name, host = dead.host, pid = dead.pid, silent = ?dead.silent, "a worker died");
+        }
+        loop {
+            let orphans = rescue::orphans(conn).await?;
+            if orphans.is_empty() {
+                return Ok(());
+            }
+            let found = orphans.len();
+            let recorded = finish(conn, orphans, None).await?;
+            tracing::warn!(runs = recorded.accepted.len(), "runs of dead workers taken back");
+            self.shared.duties.sweep.store(true, Ordering::Release);
+            self.shared.duties.keyed.store(true, Ordering::Release);
+            self.shared.duties.fire.store(true, Ordering::Release);
+            if recorded.accepted.len() < found {
+                return Ok(()); // some are held by someone else: the next beat's pass
+            }
+        }
+    }
+
+    async fn fire(&mut self, conn: &mut PgConnection) -> sqlx::Result<bool> {
+        let fired = fire(conn, FIRE_BATCH as i64, None).await?;
+        for (name, reason) in &fired.invalid {
+            tracing::warn!(schedule = name, "invalid: {reason}");
+        }
+        if fired.schedules == 0 {
+            return Ok(false);
+        }
+        tracing::debug!(schedules = fired.schedules, runs = fired.runs, skipped = fired.skipped, "fired");
+        if fired.schedules == FIRE_BATCH {
+            self.shared.duties.fire.store(true, Ordering::Release);
+        }
+        if fired.runs > 0 {
+            self.shared.duties.sweep.store(true, Ordering::Release);
+            self.shared.duties.keyed.store(true, Ordering::Release);
+            self.stay_warm();
+        }
+        self.learn_next(conn).await?;
+        Ok(true)
+    }
+
+    /// When the next thing comes due: heartbeats only know what stood there a second ago.
+    async fn learn_next(&self, conn: &mut PgConnection) -> sqlx::Result<()> {
+        let wait: Option<i64> =
+            sqlx::query_scalar(NEXT).bind(None::<chrono::DateTime<chrono::Utc>>).fetch_one(conn).await?;
+        let next = wait.map(|us| Instant::now() + Duration::from_micros(us.unsigned_abs()));
+        *locked(&self.shared.next_due) = next;
+        Ok(())
+    }
+
+    fn stay_warm(&mut self) {
+        self.warm_until = Instant::now() + WARM;
+        self.sleep_told = None;
+    }
+
+    /// Claims as much as there is room for. True: there may be more.
+    async fn claim(&mut self, conn: &mut PgConnection) -> sqlx::Result<bool> {
+        let (target, in_hand) = (self.shared.target(), self.shared.in_hand());
+        let want = target.saturating_sub(in_hand);
+        // slots that stand idle are filled at once; ahead of them, in lots worth a statement
+        if want == 0 || (in_hand >= self.shared.config.slots && want < (target / 2).min(CLAIM_MAX / 2)) {
+            return Ok(false);
+        }
+        let want = want.min(CLAIM_MAX);
+        let asked = take(&self.shared.duties.sweep);
+        let mut runs = self.some(conn, Reach::Quick, want).await?;
+        if self.sweep_is_due(asked, runs.len() < want) {
+            let began = Instant::now();
+            survey(conn, &self.who, &mut self.lanes, None).await?;
+            if runs.len() < want {
+                runs.extend(self.some(conn, Reach::Sweep, want - runs.len()).await?);
+            }
+            self.last_sweep = Instant::now();
+            self.sweep_cost = began.elapsed();
+        }
+        if runs.len() < want && take(&self.shared.duties.keyed) {
+            let keyed = claim_keyed(conn, &self.who, &mut self.lanes, (want - runs.len()) as i64, None).await?;
+            if !keyed.is_empty() {
+                self.shared.duties.keyed.store(true, Ordering::Release);
+            }
+            runs.extend(keyed);
+        }
+        if runs.is_empty() {
+            return Ok(false);
+        }
+        self.stay_warm();
+        let full = runs.len() >= want;
+        for run in runs {
+            task::start(&self.shared, run);
+        }
+        Ok(full || self.shared.duties.keyed.load(Ordering::Relaxed))
+    }
+
+    async fn some(&mut self, conn: &mut PgConnection, reach: Reach, want: usize) -> sqlx::Result<Vec<Claimed>> {
+        claim(conn, &self.who, &mut self.lanes, reach, want as i64, None).await
+    }
+
+    /// A sweep finds what the marks pass over. It may cost a twentieth of the time, except when asked for.
+    fn sweep_is_due(&self, asked: bool, short: bool) -> bool {
+        let since = self.last_sweep.elapsed();
+        let affordable = since >= self.sweep_cost * 20;
+        (asked && short) || (affordable && (since >= SWEEP_AT_LEAST || (short && since >= SWEEP_PAUSE)))
+    }
+
+    /// `once`: ends the worker when a thorough look finds nothing.
+    async fn once(&mut self, conn: &mut PgConnection) -> sqlx::Result<()> {
+        self.shared.duties.fire.store(true, Ordering::Release);
+        if self.fire(conn).await? {
+            return Ok(());
+        }
+        self.shared.ask(&self.shared.duties.sweep);
+        self.shared.ask(&self.shared.duties.keyed);
+        if !self.claim(conn).await? && self.shared.in_hand() == 0 {
+            self.shared.enter(Phase::Draining);
+        }
+        Ok(())
+    }
+
+    /// Waits for something to do.
+    async fn rest(&mut self, session: &mut Session) {
+        let now = Instant::now();
+        if self.shared.phase() > Phase::Running {
+            // the drain still wants cancellations to be seen
+            let _ = time::timeout(Duration::from_millis(200), self.shared.wake.notified()).await;
+            return;
+        }
+        if now < self.warm_until {
+            let full = self.shared.in_hand() >= self.shared.target();
+            let pause = if full { Duration::from_millis(50) } else { WARM_PAUSE };
+            let _ = time::timeout(pause, self.shared.wake.notified()).await;
+            return;
+        }
+        if self.sleep_told.is_none_or(|told| told.elapsed() >= SLEEP_AGAIN) && self.tell_sleep(session).await {
+            return; // look once more before sleeping
+        }
+        let next = *locked(&self.shared.next_due);
+        let until = next.unwrap_or(now + SLEEP_AGAIN).min(self.next_prune).min(now + SLEEP_AGAIN);
+        let _ = time::timeout_at(until, self.shared.wake.notified()).await;
+    }
+
+    /// Asks producers to wake us. True: said now.
+    async fn tell_sleep(&mut self, session: &mut Session) -> bool {
+        let deadline = session.deadline();
+        let result = match session.connection().await {
+            Ok(connection) => {
+                let queues = self.shared.config.queues.as_deref();
+                within(deadline, async {
+                    sqlx::query(SLEEP).bind(queues).execute(&mut *connection).await?;
+                    self.learn_next(connection).await
+                })
+                .await
+            }
+            Err(error) => Err(error),
+        };
+        self.sleep_told = Some(Instant::now());
+        self.shared.duties.sweep.store(true, Ordering::Release);
+        self.shared.duties.fire.store(true, Ordering::Release);
+        session.settle(result).is_ok()
+    }
+}

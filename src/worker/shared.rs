@@ -1,0 +1,284 @@
+//! What the tasks of one worker share, all of it in memory and all of it disposable.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, RwLock, Semaphore, mpsc, watch},
+    task::AbortHandle,
+    time::Instant,
+};
+
+use super::Config;
+use crate::{
+    handler::{Context, LogSink, StopReason},
+    lifecycle::{claim::Claimed, execute::Executor, finish::Finished, register::Identity, rescue::Judgement},
+    run::RunId,
+};
+
+/// How far a worker is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// Claims and fires.
+    Running,
+    /// Claims nothing more, waits for its runs.
+    Draining,
+    /// Every run has ended or was given back.
+    Over,
+}
+
+/// Things the poller is asked to look at. Set by hints; looking in vain costs a statement.
+#[derive(Debug, Default)]
+pub(super) struct Duties {
+    pub(super) fire: AtomicBool,
+    pub(super) sweep: AtomicBool,
+    pub(super) keyed: AtomicBool,
+    pub(super) rescue: AtomicBool,
+    pub(super) requests: AtomicBool,
+    pub(super) resume: AtomicBool,
+}
+
+/// Takes a duty off the list.
+pub(super) fn take(duty: &AtomicBool) -> bool {
+    duty.load(Ordering::Relaxed) && duty.swap(false, Ordering::AcqRel)
+}
+
+/// A run that a task of this worker holds.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) run: Claimed,
+    pub(super) context: Context,
+    pub(super) claimed: Instant,
+    /// When its handler was called; `None` while it waits for a slot.
+    pub(super) started: Option<Instant>,
+    pub(super) task: Option<AbortHandle>,
+}
+
+/// How the last heartbeats went.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Beat {
+    /// The last one that the database answered.
+    pub(super) last: Instant,
+    /// Since when they are unbroken.
+    pub(super) unbroken_since: Option<Instant>,
+    /// How many in a row were on time.
+    pub(super) on_time: u32,
+    /// Since when this session holds the presence lock.
+    pub(super) presence_since: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: Config,
+    pub(super) who: Identity,
+    pub(super) executor: Executor,
+    pub(super) duties: Duties,
+    /// Wakes the poller.
+    pub(super) wake: Notify,
+    pub(super) slots: Semaphore,
+    /// Runs that took their worker down twice run alone: they hold this for writing, all others for reading.
+    pub(super) alone: RwLock<()>,
+    /// Verdicts that the flusher has not written yet.
+    pub(super) backlog: AtomicUsize,
+    /// When the next run or schedule comes due.
+    pub(super) next_due: Mutex<Option<Instant>>,
+    pub(super) beat: Mutex<Beat>,
+    held: Mutex<HashMap<RunId, Held>>,
+    in_hand: AtomicUsize,
+    /// A run that ended tells the drain.
+    ended: Notify,
+    worker: AtomicI32,
+    phase: watch::Sender<Phase>,
+    results: mpsc::UnboundedSender<Finished>,
+    log: Mutex<Option<LogSink>>,
+    /// Moving average of how long handlers take, in nanoseconds.
+    pace_ns: AtomicU64,
+}
+
+/// A poisoned lock only means that a task panicked between two plain writes.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub(super) fn new(
+        config: Config,
+        who: Identity,
+        worker: i32,
+        executor: Executor,
+        results: mpsc::UnboundedSender<Finished>,
+        log: LogSink,
+    ) -> Self {
+        let beat = Beat { last: Instant::now(), unbroken_since: None, on_time: 0, presence_since: None };
+        Self {
+            slots: Semaphore::new(config.slots),
+            config,
+            who,
+            executor,
+            duties: Duties::default(),
+            wake: Notify::new(),
+            alone: RwLock::new(()),
+            backlog: AtomicUsize::new(0),
+            next_due: Mutex::new(None),
+            beat: Mutex::new(beat),
+            held: Mutex::default(),
+            in_hand: AtomicUsize::new(0),
+            ended: Notify::new(),
+            worker: AtomicI32::new(worker),
+            phase: watch::Sender::new(Phase::Running),
+            results,
+            log: Mutex::new(Some(log)),
+            pace_ns: AtomicU64::new(1_000_000_000),
+        }
+    }
+
+    /// The number under which this worker claims now; it changes when it was declared dead.
+    pub(super) fn worker(&self) -> i32 {
+        self.worker.load(Ordering::Acquire)
+    }
+
+    pub(super) fn renumber(&self, worker: i32) {
+        self.worker.store(worker, Ordering::Release);
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// Moves on to a later phase; never back.
+    pub(super) fn enter(&self, phase: Phase) {
+        self.phase.send_if_modified(|now| {
+            let later = phase > *now;
+            *now = (*now).max(phase);
+            later
+        });
+        self.wake.notify_one();
+    }
+
+    /// Completes when that phase, or a later one, is reached.
+    pub(super) async fn at_least(&self, phase: Phase) {
+        let _ = self.phase.subscribe().wait_for(|now| *now >= phase).await;
+    }
+
+    /// Sets a duty and wakes the poller.
+    pub(super) fn ask(&self, duty: &AtomicBool) {
+        duty.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    /// Whether this worker may claim: it has its presence lock, or a heartbeat of the last 1.5 s.
+    pub(super) fn may_claim(&self) -> bool {
+        let beat = *locked(&self.beat);
+        self.phase() == Phase::Running
+            && beat.unbroken_since.is_some()
+            && (beat.presence_since.is_some() || beat.last.elapsed() < Duration::from_millis(1500))
+            && self.backlog.load(Ordering::Relaxed) < BACKLOG_MAX
+    }
+
+    /// By what this worker may declare others dead.
+    pub(super) fn judgement(&self) -> Judgement {
+        let beat = *locked(&self.beat);
+        Judgement {
+            by_presence: beat.on_time >= 3 && beat.presence_since.is_some_and(|s| s.elapsed() >= self.config.settle),
+            by_lease: beat.unbroken_since.is_some_and(|s| s.elapsed() >= self.config.lease),
+        }
+    }
+
+    /// Runs claimed and not yet executed.
+    pub(super) fn in_hand(&self) -> usize {
+        self.in_hand.load(Ordering::Relaxed)
+    }
+
+    /// A run was claimed: it is in hand until [`Shared::release`].
+    pub(super) fn hold(&self, run: Claimed, context: Context) {
+        self.in_hand.fetch_add(1, Ordering::Relaxed);
+        let held = Held { context, claimed: Instant::now(), started: None, task: None, run };
+        locked(&self.held).insert(held.run.id, held);
+    }
+
+    pub(super) fn with_held<T>(&self, id: RunId, change: impl FnOnce(&mut Held) -> T) -> Option<T> {
+        locked(&self.held).get_mut(&id).map(change)
+    }
+
+    /// A run is out of hand; `None` when somebody else ended it first.
+    pub(super) fn release(&self, id: RunId, fence: i64) -> Option<Held> {
+        let mut held = locked(&self.held);
+        if held.get(&id).is_none_or(|h| h.run.fence != fence) {
+            return None;
+        }
+        let released = held.remove(&id);
+        drop(held);
+        self.in_hand.fetch_sub(1, Ordering::Relaxed);
+        self.ended.notify_one();
+        released
+    }
+
+    /// Every run in hand, taken out of it.
+    pub(super) fn release_all(&self) -> Vec<Held> {
+        let all: Vec<Held> = locked(&self.held).drain().map(|(_, held)| held).collect();
+        self.in_hand.fetch_sub(all.len(), Ordering::Relaxed);
+        self.ended.notify_one();
+        all
+    }
+
+    /// Asks one run's handler to stop.
+    pub(super) fn stop_run(&self, id: RunId, reason: StopReason) {
+        self.with_held(id, |held| held.context.stop(reason));
+    }
+
+    /// Asks every handler to stop.
+    pub(super) fn stop_runs(&self, reason: &StopReason) {
+        for held in locked(&self.held).values() {
+            held.context.stop(reason.clone());
+        }
+    }
+
+    /// Completes when no run is in hand.
+    pub(super) async fn idle(&self) {
+        while self.in_hand() > 0 {
+            // the timeout covers an end between the check and the wait
+            let _ = tokio::time::timeout(Duration::from_millis(50), self.ended.notified()).await;
+        }
+    }
+
+    /// Hands a verdict to the flusher.
+    pub(super) fn report(&self, finished: Finished) {
+        self.backlog.fetch_add(1, Ordering::Relaxed);
+        if self.results.send(finished).is_err() {
+            self.backlog.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn log(&self) -> Option<LogSink> {
+        locked(&self.log).clone()
+    }
+
+    /// Lets the output writer end when the last handler has.
+    pub(super) fn close_log(&self) {
+        locked(&self.log).take();
+    }
+
+    /// Takes a handler's duration into the average.
+    pub(super) fn note_pace(&self, took: Duration) {
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let old = self.pace_ns.load(Ordering::Relaxed);
+        self.pace_ns.store(old - old / 16 + took / 16, Ordering::Relaxed);
+    }
+
+    /// How many runs to have in hand: the slots, and beyond them what fast handlers would get through in
+    /// 20 ms; nothing beyond for slow ones, so that other workers get the work.
+    pub(super) fn target(&self) -> usize {
+        let pace = self.pace_ns.load(Ordering::Relaxed).max(1);
+        let ahead = (20_000_000 / pace).saturating_mul(self.config.slots as u64);
+        self.config.slots + usize::try_from(ahead).unwrap_or(usize::MAX).min(self.config.prefetch)
+    }
+}
+
+/// Verdicts waiting to be written at which claiming stops.
+const BACKLOG_MAX: usize = 10_000;

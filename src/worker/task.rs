@@ -1,0 +1,149 @@
+//! One task per run: wait for a slot, execute, hand over the verdict.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::SemaphorePermit,
+    time::{self, Instant},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::shared::{Phase, Shared};
+use crate::{
+    handler::{Context, Facts},
+    lifecycle::{
+        claim::Claimed,
+        execute::{Executed, execute},
+        finish::Finished,
+    },
+    retry::RetryPolicy,
+    run::{
+        RunId,
+        transition::{Event, decide},
+    },
+};
+
+/// A claimed run that has not started after this long is given back: handlers became slow.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// After this many crashes a run is executed alone, so that it takes no others with it.
+const CRASHES_ALONE: i16 = 2;
+
+/// How long a run waits to be alone before it runs in company after all.
+const ALONE_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// Takes a claimed run in hand and starts its task.
+pub(super) fn start(shared: &Arc<Shared>, run: Claimed) {
+    let (id, fence) = (run.id, run.fence);
+    let context = Context::new(facts(&run), CancellationToken::new(), shared.log());
+    shared.hold(run, context);
+    let shared_by_task = Arc::clone(shared);
+    let task = tokio::spawn(async move { attempt(&shared_by_task, id, fence).await });
+    shared.with_held(id, |held| held.task = Some(task.abort_handle()));
+}
+
+fn facts(run: &Claimed) -> Facts {
+    Facts {
+        run_id: run.id,
+        attempt: run.attempt,
+        max_attempts: run.max_attempts,
+        fence: run.fence,
+        handler: run.handler.clone(),
+        queue: run.queue.clone(),
+        schedule: run.schedule_name.clone(),
+        fire_at: run.fire_at,
+        run_at: run.run_at,
+        payload: run.payload.as_str().into(),
+        timeout: run.timeout,
+    }
+}
+
+async fn attempt(shared: &Shared, id: RunId, fence: i64) {
+    let Some(slot) = slot(shared).await else { return give_back(shared, id, fence) };
+    let taken = shared.with_held(id, |held| {
+        held.started = Some(Instant::now());
+        // a fresh context: the run's time is counted from here, not from the claim
+        let context = held.context.restarted();
+        held.context = context.clone();
+        (held.run.clone(), context, held.claimed.elapsed())
+    });
+    let Some((run, context, waited)) = taken else { return };
+    if run.fence != fence || context.is_cancelled() {
+        drop(slot);
+        return give_back(shared, id, fence);
+    }
+    tracing::debug!(run = id, attempt = run.attempt, handler = run.handler, "run started");
+    let began = Instant::now();
+    let executed = in_company(shared, &run, execute(&shared.executor, &run, waited, &context)).await;
+    let took = began.elapsed();
+    drop(slot);
+    shared.note_pace(took);
+    let held = shared.release(id, fence);
+    if held.is_some() {
+        hand_over(shared, &run, executed, took);
+    }
+    if shared.target() > shared.in_hand() {
+        shared.wake.notify_one();
+    }
+}
+
+/// A slot, or `None` when the run should go back: the wait was too long, or the worker drains.
+async fn slot(shared: &Shared) -> Option<SemaphorePermit<'_>> {
+    if let Ok(slot) = shared.slots.try_acquire() {
+        return Some(slot);
+    }
+    tokio::select! {
+        slot = time::timeout(WAIT_MAX, shared.slots.acquire()) => slot.ok()?.ok(),
+        () = shared.at_least(Phase::Draining) => None,
+    }
+}
+
+/// Executes alone a run that took its worker down twice; all others side by side.
+async fn in_company(shared: &Shared, run: &Claimed, work: impl Future<Output = Executed>) -> Executed {
+    if run.crashes < CRASHES_ALONE {
+        let _company = shared.alone.read().await;
+        return work.await;
+    }
+    let alone = time::timeout(ALONE_WAIT_MAX, shared.alone.write()).await;
+    if alone.is_err() {
+        tracing::warn!(
+            run = run.id,
+            crashes = run.crashes,
+            "could not be alone within {ALONE_WAIT_MAX:?}: running in company"
+        );
+    }
+    work.await
+}
+
+fn hand_over(shared: &Shared, run: &Claimed, executed: Executed, took: Duration) {
+    match executed {
+        Executed::Verdict(finished) => {
+            match &finished.verdict.error {
+                None => tracing::debug!(run = run.id, status = %finished.verdict.status, ?took, "run ended"),
+                Some((kind, message)) => tracing::warn!(
+                    run = run.id,
+                    handler = run.handler,
+                    schedule = run.schedule_name,
+                    attempt = run.attempt,
+                    of = run.max_attempts,
+                    status = %finished.verdict.status,
+                    again_in = ?finished.verdict.delay,
+                    kind,
+                    "{message}"
+                ),
+            }
+            shared.report(finished);
+        }
+        Executed::Recorded(true) => tracing::debug!(run = run.id, ?took, "run ended with its transaction"),
+        Executed::Recorded(false) => tracing::warn!(run = run.id, "superseded: its writes were rolled back"),
+        Executed::Nothing => {}
+    }
+}
+
+/// A run that never started goes back as it was, its attempt number unused.
+fn give_back(shared: &Shared, id: RunId, fence: i64) {
+    if let Some(held) = shared.release(id, fence) {
+        let verdict = decide(held.run.standing(), Event::GivenBack, &RetryPolicy::default());
+        shared.report(Finished::of(&held.run, Duration::ZERO, verdict));
+    }
+}

@@ -6,6 +6,7 @@
 mod support;
 mod table;
 
+mod cli;
 mod client;
 mod containers;
 mod cron;

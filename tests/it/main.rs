@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics, in what it calls too")]
 #![expect(unreachable_pub, reason = "in a binary nothing is reachable from outside")]
 
+mod sql_handler;
 mod support;
 mod table;
 

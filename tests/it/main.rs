@@ -13,6 +13,8 @@ mod containers;
 mod cron;
 mod cron_properties;
 mod databases;
+mod docs;
 mod embedded;
 mod planning;
 mod planning_properties;
+mod tidy;

@@ -10,6 +10,7 @@ mod cron;
 mod cron_properties;
 mod databases;
 mod embedded;
+mod guarding;
 mod planning;
 mod planning_properties;
 mod table;

@@ -9,11 +9,14 @@
 pub mod database;
 pub mod docker;
 mod drops;
+pub mod guard;
 pub mod private;
+pub mod scene;
 mod shared;
 
 pub use database::Database;
 pub use private::private_server;
+pub use scene::Scene;
 
 /// Says why a test cannot run on this machine; the caller returns then.
 ///

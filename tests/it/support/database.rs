@@ -1,12 +1,12 @@
 //! One database for each test: NOTIFY and advisory locks do not cross databases, so tests run side by side.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+use sqlx::{Connection, PgConnection, PgPool};
 
+use super::guard;
 use super::shared::{Shared, shared};
 
 /// A database of one test, dropped with it, panic or not.
@@ -65,29 +65,13 @@ impl Drop for Database {
     }
 }
 
-/// Brings the schema into the database at `url`, the way every test wants it.
+/// Brings the schema into the database at `url`, and the trigger that guards every status change in it.
 pub async fn install(url: &str) {
     let mut connection = PgConnection::connect(url).await.unwrap();
-    migrate(&mut connection).await;
-    prepare_template(&mut connection).await;
+    watchbell::migrate::up(&mut connection).await.unwrap();
+    guard::install(&mut connection).await;
     connection.close().await.unwrap();
 }
-
-/// Stand-in, to be replaced by `watchbell::migrate::up(connection).await.unwrap()`.
-async fn migrate(connection: &mut PgConnection) {
-    sqlx::raw_sql("create schema if not exists watchbell").execute(&mut *connection).await.unwrap();
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
-    let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    for file in files {
-        let text = std::fs::read_to_string(&file).unwrap();
-        let done = sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut *connection).await;
-        done.unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-    }
-}
-
-/// What tests add to the schema: here goes the trigger that guards every status change.
-async fn prepare_template(_connection: &mut PgConnection) {}
 
 /// The same address with another database.
 pub fn with_database(url: &str, name: &str) -> String {

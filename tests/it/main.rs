@@ -15,6 +15,7 @@ mod cron_properties;
 mod databases;
 mod docs;
 mod embedded;
+mod guarding;
 mod planning;
 mod planning_properties;
 mod tidy;

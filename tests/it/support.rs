@@ -11,11 +11,14 @@ use std::io::Write;
 pub mod database;
 pub mod docker;
 mod drops;
+pub mod guard;
 pub mod private;
+pub mod scene;
 mod shared;
 
 pub use database::Database;
 pub use private::private_server;
+pub use scene::Scene;
 
 /// Says why a test cannot run on this machine; the caller returns then.
 ///

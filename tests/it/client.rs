@@ -8,7 +8,7 @@ use sqlx::{PgPool, Row};
 use watchbell::client::{self, Cancelled, Change, NewRun, NewSchedule, Runs, Schedules, insert_many};
 use watchbell::db::{self, DatabaseUrl};
 use watchbell::schedule::{Misfire, Overlap};
-use watchbell::{Error, Status, db::Session};
+use watchbell::{Error, RunId, Status, db::Session};
 
 use crate::support::Database;
 
@@ -45,6 +45,8 @@ async fn every_option_of_a_run_arrives() {
             .timeout(Duration::from_millis(90_500))
             .concurrency_key("post office")
             .target("zone = eu, disk=ssd")
+            .retry(&json!({"strategy": "fixed", "base": "30s"}))
+            .unwrap()
             .tags(["a \"b\"", "c\\d", ""])
     };
     let one = run().insert(&database.pool).await.unwrap().unwrap();
@@ -62,7 +64,10 @@ async fn every_option_of_a_run_arrives() {
         assert_eq!((row.status, row.attempt, row.trigger.as_str()), (Status::Pending, 0, "enqueue"));
     }
     let timeouts: Vec<bool> =
-        sqlx::query_scalar("select timeout = '90.5 s' from watchbell.runs").fetch_all(&database.pool).await.unwrap();
+        sqlx::query_scalar("select timeout = '90.5 s' and retry->>'base' = '30s' from watchbell.runs")
+            .fetch_all(&database.pool)
+            .await
+            .unwrap();
     assert_eq!(timeouts, [true, true]);
     let shared: (i64, i64) = sqlx::query_as(
         "select (select count(*) from watchbell.queues where name = 'letters'), \
@@ -237,10 +242,10 @@ async fn cancelling_says_what_became_of_the_run() {
     let waiting = NewRun::new("mail").insert(&database.pool).await.unwrap().unwrap();
     assert_eq!(client::cancel(&database.pool, waiting, None).await.unwrap(), Cancelled::Waiting);
     assert_eq!(client::cancel(&database.pool, waiting, None).await.unwrap(), Cancelled::Finished);
-    let unknown = client::cancel(&database.pool, 987_654, None).await.unwrap_err();
+    let unknown = client::cancel(&database.pool, RunId(987_654), None).await.unwrap_err();
     assert!(matches!(unknown, Error::NotFound { .. }));
     assert_eq!(unknown.to_string(), "run \"987654\" does not exist; list runs with: watchbell runs list");
-    assert!(matches!(client::run(&database.pool, 987_654).await, Err(Error::NotFound { .. })));
+    assert!(matches!(client::run(&database.pool, RunId(987_654)).await, Err(Error::NotFound { .. })));
 }
 
 #[tokio::test]

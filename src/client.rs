@@ -20,6 +20,7 @@ mod check;
 mod new_run;
 mod new_runs;
 mod new_schedule;
+mod run_id;
 mod run_list;
 mod schedule_list;
 
@@ -27,7 +28,6 @@ use sqlx::PgExecutor;
 
 use crate::db::Named;
 use crate::error::{Error, Result};
-use crate::run::RunId;
 
 pub use crate::run::RunId;
 pub use new_run::NewRun;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, Connection, PgPool};
 use tokio::{sync::oneshot, task::JoinHandle, time};
 use watchbell::handler::sql::{Sql, check};
 use watchbell::{Result, Worker};

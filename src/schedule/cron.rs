@@ -13,7 +13,7 @@
 //!
 //! How it works: the fields are read here, into sets. The crate `cron` walks plain wall time (carried as
 //! UTC) through them; it is never told of a zone, because across a clock change its answers go backwards.
-//! Which days match is decided by [`days`], and which instants a wall time stands for by [`Cron::first_from`].
+//! Which days match is decided in `days`, and which instants a wall time stands for in `first_from`.
 
 mod cache;
 mod count;
@@ -316,18 +316,33 @@ fn fields(body: &str) -> Result<[&str; 7], String> {
 
 /// The crate's schedule for these fields, with every day that may match; `None` if there is none.
 fn walker(times: &Times, days: &Days) -> Option<cron::Schedule> {
-    let list = |numbers: &mut dyn Iterator<Item = u32>| numbers.map(|n| n.to_string()).collect::<Vec<_>>().join(",");
     let expression = format!(
         "{} {} {} {} {} * {}",
-        list(&mut times.seconds.iter()),
-        list(&mut times.minutes.iter()),
-        list(&mut times.hours.iter()),
-        list(&mut days.superset()),
-        list(&mut days.months().iter()),
-        list(&mut days.years().iter().filter(|&year| year <= YEAR_MAX)),
+        ranges(times.seconds.iter(), 0, 59),
+        ranges(times.minutes.iter(), 0, 59),
+        ranges(times.hours.iter(), 0, 23),
+        ranges(days.superset(), 1, 31),
+        ranges(days.months().iter(), 1, 12),
+        ranges(days.years().iter().filter(|&year| year <= YEAR_MAX), 1970, YEAR_MAX),
     );
     // It refuses the empty lists of an expression that has no day or no year up to 2100.
     cron::Schedule::from_str(&expression).ok()
+}
+
+/// Ascending numbers as the crate reads them fastest: `*` for all of them, else ranges.
+fn ranges(numbers: impl Iterator<Item = u32>, low: u32, high: u32) -> String {
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for n in numbers {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == n => *last = n,
+            _ => ranges.push((n, n)),
+        }
+    }
+    if ranges == [(low, high)] {
+        return "*".to_owned();
+    }
+    let range = |&(first, last): &(u32, u32)| if first == last { first.to_string() } else { format!("{first}-{last}") };
+    ranges.iter().map(range).collect::<Vec<_>>().join(",")
 }
 
 /// A wall time from its seconds since 1970 on that clock.

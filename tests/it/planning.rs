@@ -176,6 +176,17 @@ fn an_edit_never_fires_a_past_slot_again() {
 }
 
 #[test]
+fn a_slot_that_is_accounted_for_is_not_fired_again_whatever_wake_at_says() {
+    for mut schedule in [cron("* * * * *"), rate(60)] {
+        tick(&mut schedule, 0);
+        tick(&mut schedule, 60);
+        schedule.wake_at = Some(unix(60));
+        let plan = tick(&mut schedule, 61);
+        assert_eq!((rows(&plan), wake(&plan)), (vec![], Some(120)), "{}", schedule.spec);
+    }
+}
+
+#[test]
 fn upcoming_slots_keep_to_the_schedule_s_bounds_and_need_no_plan() {
     let upcoming = |schedule: &Schedule, after, n| -> Vec<i64> {
         schedule.upcoming(unix(after), n).iter().map(DateTime::timestamp).collect()

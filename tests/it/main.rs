@@ -1,9 +1,9 @@
 //! What watchbell promises, one module for each group of promises, run against a real PostgreSQL.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect is to panic")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics, in what it calls too")]
 #![expect(unreachable_pub, reason = "in a binary nothing is reachable from outside")]
 
-mod sql_handler;
 mod support;
 mod table;
 
@@ -20,5 +20,6 @@ mod guarding;
 mod handlers;
 mod planning;
 mod planning_properties;
+mod sql_handler;
 mod tidy;
 mod worker;

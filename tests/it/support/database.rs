@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+use sqlx::{Connection, PgConnection, PgPool};
 
+use super::guard;
 use super::shared::{Shared, shared};
 
 /// A database of one test, dropped with it, panic or not.
@@ -67,16 +68,13 @@ impl Drop for Database {
     }
 }
 
-/// Brings the schema into the database at `url`, the way every test wants it.
+/// Brings the schema into the database at `url`, and the trigger that guards every status change in it.
 pub async fn install(url: &str) {
     let mut connection = PgConnection::connect(url).await.unwrap();
     watchbell::migrate::up(&mut connection).await.unwrap();
-    prepare_template(&mut connection).await;
+    guard::install(&mut connection).await;
     connection.close().await.unwrap();
 }
-
-/// What tests add to the schema: here goes the trigger that guards every status change.
-async fn prepare_template(_connection: &mut PgConnection) {}
 
 /// The same address with another database.
 pub fn with_database(url: &str, name: &str) -> String {

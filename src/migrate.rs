@@ -278,7 +278,10 @@ async fn apply(conn: &mut PgConnection, migration: &Migration, deadline: Instant
                 sleep(Duration::from_millis(fastrand::u64(100..500))).await;
             }
             Some((_, problem)) => {
-                return Err(Error::Conflict(format!("migration {} failed and left nothing: {problem}", migration.name)));
+                return Err(Error::Conflict(format!(
+                    "migration {} failed and left nothing: {problem}",
+                    migration.name
+                )));
             }
             None => return Err(error.into()),
         }

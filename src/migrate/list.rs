@@ -57,9 +57,11 @@ create table if not exists watchbell.migrations (
 impl Migration {
     /// 64-bit FNV-1a of the file, in hex; line ends do not count. It is to notice an edit, not an attacker.
     pub(super) fn checksum(&self) -> String {
-        let hash = self.body.bytes().filter(|&b| b != b'\r').fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let hash = self
+            .body
+            .bytes()
+            .filter(|&b| b != b'\r')
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         format!("{hash:016x}")
     }
 

@@ -20,42 +20,21 @@ mod check;
 mod new_run;
 mod new_runs;
 mod new_schedule;
+mod run_id;
 mod run_list;
 mod schedule_list;
-
-use std::fmt;
-use std::str::FromStr;
 
 use sqlx::PgExecutor;
 
 use crate::db::Named;
 use crate::error::{Error, Result};
 
+pub use crate::run::RunId;
 pub use new_run::NewRun;
 pub use new_runs::{RUNS_MAX, insert_many};
 pub use new_schedule::{Change, NewSchedule};
 pub use run_list::{RunRow, Runs, run};
 pub use schedule_list::{ScheduleRow, Schedules};
-
-/// The number of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(transparent)]
-pub struct RunId(pub i64);
-
-impl fmt::Display for RunId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl FromStr for RunId {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let id = text.parse().ok().filter(|id| *id > 0);
-        id.map(Self).ok_or_else(|| Error::invalid("run id", format!("\"{text}\" must be a number from 1")))
-    }
-}
 
 /// What [`cancel`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,8 +52,7 @@ pub enum Cancelled {
 /// # Errors
 /// [`Error::NotFound`] for an unknown id.
 pub async fn cancel(executor: impl PgExecutor<'_>, id: RunId, reason: Option<&str>) -> Result<Cancelled> {
-    let answer =
-        sqlx::query_scalar("select watchbell.cancel($1, $2)").bind(id.0).bind(reason).fetch_one(executor).await;
+    let answer = sqlx::query_scalar("select watchbell.cancel($1, $2)").bind(id).bind(reason).fetch_one(executor).await;
     let answer: String = match answer {
         Err(sqlx::Error::Database(e)) if e.code().as_deref() == Some("P0002") => {
             return Err(Error::no_run(id));

@@ -2,10 +2,29 @@
 
 use std::{fmt, str::FromStr};
 
+use crate::error::{Error, Result};
+
 pub mod transition;
 
-/// Identifies a run for ever; never reused.
-pub type RunId = i64;
+/// The number of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct RunId(pub i64);
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for RunId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let id = text.parse().ok().filter(|id| *id > 0);
+        id.map(Self).ok_or_else(|| Error::invalid("run id", format!("\"{text}\" must be a number from 1")))
+    }
+}
 
 /// Where a run stands.
 ///
@@ -58,7 +77,7 @@ impl fmt::Display for Status {
 impl FromStr for Status {
     type Err = String;
 
-    fn from_str(s: &str) -> Result<Self, String> {
+    fn from_str(s: &str) -> std::result::Result<Self, String> {
         Self::ALL
             .into_iter()
             .find(|status| status.as_str() == s)

@@ -34,6 +34,8 @@ mod shared;
 mod task;
 
 pub use config::Config;
+#[doc(hidden)]
+pub use session::SETTINGS;
 use session::Session;
 use shared::{Phase, Shared};
 

@@ -31,7 +31,7 @@ pub enum StopReason {
 /// One line that a handler logged.
 #[derive(Debug)]
 pub(crate) struct LogLine {
-    pub(crate) run_id: RunId,
+    pub(crate) run_id: i64,
     pub(crate) attempt: i32,
     pub(crate) seq: i32,
     pub(crate) line: String,
@@ -61,10 +61,11 @@ struct Inner {
 /// The columns of the run that handlers see.
 #[derive(Debug, Clone)]
 pub(crate) struct Facts {
-    pub(crate) run_id: RunId,
+    pub(crate) run_id: i64,
     pub(crate) attempt: i32,
     pub(crate) max_attempts: i16,
     pub(crate) fence: i64,
+    pub(crate) worker: i32,
     pub(crate) handler: String,
     pub(crate) queue: String,
     pub(crate) schedule: Option<String>,
@@ -93,7 +94,7 @@ impl Context {
 
     /// Identifies the run; the same in every attempt. Use it as an idempotency key.
     pub fn run_id(&self) -> RunId {
-        self.inner.facts.run_id
+        RunId(self.inner.facts.run_id)
     }
 
     /// The number of this attempt, from 1.
@@ -110,6 +111,12 @@ impl Context {
     /// an older one.
     pub fn fence(&self) -> i64 {
         self.inner.facts.fence
+    }
+
+    /// The worker that claimed this run: with run id and fence, all that guards its end.
+    #[cfg(feature = "bin")]
+    pub(crate) fn worker(&self) -> i32 {
+        self.inner.facts.worker
     }
 
     /// The name under which this handler was looked up.
@@ -177,12 +184,15 @@ impl Context {
     /// is 10,000 lines behind, lines are dropped and the worker's log says so.
     pub fn log(&self, line: impl Into<String>) {
         let line = line.into();
-        tracing::debug!(run = self.run_id(), attempt = self.attempt(), "{line}");
+        tracing::debug!(run = self.inner.facts.run_id, attempt = self.attempt(), "{line}");
         let Some(log) = &self.inner.log else { return };
         let seq = self.inner.seq.fetch_add(1, Ordering::Relaxed);
-        let line = LogLine { run_id: self.run_id(), attempt: self.attempt(), seq, line };
+        let line = LogLine { run_id: self.inner.facts.run_id, attempt: self.attempt(), seq, line };
         if log.try_send(line).is_err() {
-            tracing::warn!(run = self.run_id(), "a log line was dropped: the output writer is behind or has stopped");
+            tracing::warn!(
+                run = self.inner.facts.run_id,
+                "a log line was dropped: the output writer is behind or has stopped"
+            );
         }
     }
 

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
-use crate::run::{RunId, transition::Standing};
+use crate::run::transition::Standing;
 
 const CLAIM: &str = include_str!("../sql/2_claim.sql");
 const CLAIM_KEYED: &str = include_str!("../sql/2_claim_keyed.sql");
@@ -25,7 +25,7 @@ const MARK_SLACK: TimeDelta = TimeDelta::seconds(1);
 #[derive(Debug, Clone)]
 pub struct Claimed {
     /// Identifies the run.
-    pub id: RunId,
+    pub id: i64,
     /// The fencing token of this claim.
     pub fence: i64,
     /// The worker that holds it.
@@ -118,9 +118,9 @@ struct Lane {
     /// Low-water mark of quick claims: entries before it are left to the sweep.
     mark: DateTime<Utc>,
     /// Where the current sweep starts.
-    sweep_from: (DateTime<Utc>, RunId),
+    sweep_from: (DateTime<Utc>, i64),
     /// Where the current sweep ends; `None` = at the end of the lane.
-    sweep_to: Option<(DateTime<Utc>, RunId)>,
+    sweep_to: Option<(DateTime<Utc>, i64)>,
 }
 
 /// The lanes that this worker knows, in memory only: losing them costs one sweep.
@@ -171,7 +171,7 @@ pub async fn survey(
     let mut known = std::mem::take(&mut lanes.by_priority);
     for row in rows {
         let key: (i16, String) = (row.try_get(1)?, row.try_get(0)?);
-        let (at, id): (Option<DateTime<Utc>>, Option<RunId>) = (row.try_get(2)?, row.try_get(3)?);
+        let (at, id): (Option<DateTime<Utc>>, Option<i64>) = (row.try_get(2)?, row.try_get(3)?);
         let old = known.remove(&key);
         lanes.by_priority.insert(
             key,
@@ -213,7 +213,7 @@ pub async fn claim(
             Reach::Quick => ((lane.mark, 0), None),
             Reach::Sweep => (lane.sweep_from, lane.sweep_to),
         };
-        let to = to.unwrap_or((FAR, RunId::MAX));
+        let to = to.unwrap_or((FAR, i64::MAX));
         queues.push(queue.as_str());
         priorities.push(*priority);
         from_at.push(from.0);
@@ -269,7 +269,7 @@ pub async fn claim_keyed(
         if let Some(cursor) = row.try_get::<Option<String>, _>(20)? {
             lanes.keyed_cursor = cursor;
         }
-        if row.try_get::<Option<RunId>, _>(0)?.is_some() {
+        if row.try_get::<Option<i64>, _>(0)?.is_some() {
             runs.push(Claimed::from_row(row)?);
         }
     }

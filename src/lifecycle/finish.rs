@@ -17,7 +17,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{Connection, PgConnection};
 
 use super::claim::Claimed;
-use crate::run::{RunId, Status, transition::Verdict};
+use crate::run::{Status, transition::Verdict};
 
 const LOCK_SCHEDULES: &str = include_str!("../sql/4_finish_lock_schedules.sql");
 const LOCK_LIMITS: &str = include_str!("../sql/4_finish_lock_limits.sql");
@@ -28,7 +28,7 @@ const PAUSE: &str = include_str!("../sql/4_finish_pause.sql");
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finished {
     /// Identifies the run.
-    pub id: RunId,
+    pub id: i64,
     /// The fencing token of the claim.
     pub fence: i64,
     /// The worker of the claim.
@@ -67,9 +67,9 @@ impl Finished {
 #[derive(Debug, Default)]
 pub struct Recorded {
     /// Written.
-    pub accepted: HashSet<RunId>,
+    pub accepted: HashSet<i64>,
     /// Refused by their guard: somebody else has, or had, the run.
-    pub superseded: Vec<RunId>,
+    pub superseded: Vec<i64>,
     /// Not written yet: their schedule or limit is locked by someone else.
     pub held: Vec<Finished>,
 }
@@ -161,7 +161,7 @@ async fn record(
             failing.insert(id, ());
         }
     }
-    let accepted: Vec<RunId> = sqlx::query_scalar(FINISH)
+    let accepted: Vec<i64> = sqlx::query_scalar(FINISH)
         .bind(columns.id)
         .bind(columns.fence)
         .bind(columns.claimed_by)
@@ -179,7 +179,7 @@ async fn record(
         let ids: Vec<i64> = failing.into_keys().collect();
         sqlx::query(PAUSE).bind(ids).bind(now).execute(conn).await?;
     }
-    let accepted: HashSet<RunId> = accepted.into_iter().collect();
+    let accepted: HashSet<i64> = accepted.into_iter().collect();
     let superseded = batch.iter().map(|f| f.id).filter(|id| !accepted.contains(id)).collect();
     Ok(Recorded { accepted, superseded, held: vec![] })
 }
@@ -187,7 +187,7 @@ async fn record(
 /// The batch, column by column, as the statement takes it.
 #[derive(Default)]
 struct Columns<'a> {
-    id: Vec<RunId>,
+    id: Vec<i64>,
     fence: Vec<i64>,
     claimed_by: Vec<i32>,
     status: Vec<&'static str>,

@@ -5,8 +5,6 @@
 
 use sqlx::{PgConnection, Row};
 
-use crate::run::RunId;
-
 const OPEN: &str = include_str!("../sql/5_requests.sql");
 const HANDLED: &str = include_str!("../sql/5_requests_handled.sql");
 
@@ -14,7 +12,7 @@ const HANDLED: &str = include_str!("../sql/5_requests_handled.sql");
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Asked {
     /// Runs of this worker to be cancelled, each with the reason.
-    pub cancel: Vec<(RunId, String)>,
+    pub cancel: Vec<(i64, String)>,
     /// Stop claiming, finish, end.
     pub drain: bool,
 }
@@ -34,7 +32,7 @@ pub async fn requests(conn: &mut PgConnection, worker: i32) -> sqlx::Result<Aske
             }
             continue;
         }
-        let Some(run) = row.try_get::<Option<RunId>, _>(3)? else { continue };
+        let Some(run) = row.try_get::<Option<i64>, _>(3)? else { continue };
         let reason: Option<String> = row.try_get(4)?;
         let by: String = row.try_get(5)?;
         let status: Option<&str> = row.try_get(6)?;

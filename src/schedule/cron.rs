@@ -46,7 +46,7 @@ const LAST: i64 = 4_133_980_800 + 2 * 86_400;
 const OFFSETS_APART: i64 = 26 * 3_600;
 
 /// A cron expression with its time zone: a set of instants, all of them whole seconds from 1970 to 2100.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Cron {
     text: Box<str>,
     walker: Option<cron::Schedule>,
@@ -245,6 +245,13 @@ impl Rule {
 impl fmt::Display for Cron {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
+    }
+}
+
+/// Only what it was written as: the walker alone would fill a page.
+impl fmt::Debug for Cron {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cron({:?}, {:?}, {:?})", self.text, self.zone, self.rule)
     }
 }
 

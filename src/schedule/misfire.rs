@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::slots::Slots;
+use super::slots::{Slots, earlier, just_before};
 use super::{Disposition, UnknownWord};
 
 /// What becomes of the slots in (last fire, now].
@@ -56,7 +56,7 @@ impl Misfire {
             Self::Skip { grace } => u64::from(now - latest <= grace),
             Self::CatchUp { window, limit } => {
                 // A slot exactly `window` old is still within it; the step back makes the bound inclusive.
-                let oldest = now.checked_sub_signed(window + TimeDelta::microseconds(1)).unwrap_or(after);
+                let oldest = just_before(earlier(now, window));
                 slots.count(after.max(oldest), until).clamp(1, u64::from(limit.max(1)))
             }
         }

@@ -3,9 +3,9 @@
 mod series;
 mod single;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
-use super::slots::{Rate, Slots};
+use super::slots::{Rate, Slots, later};
 use super::{Open, PERIOD_MIN, Schedule, Spec, Status, jitter, words};
 use crate::duration;
 
@@ -203,11 +203,6 @@ impl Schedule {
         let in_time = start_deadline.is_none_or(|deadline| now <= deadline);
         in_time.then_some(NewRun { run_at, start_deadline, serialized, trigger })
     }
-}
-
-/// The time so much later, or the end of time.
-fn later(at: DateTime<Utc>, by: TimeDelta) -> DateTime<Utc> {
-    at.checked_add_signed(by).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
 fn rfc3339(at: DateTime<Utc>) -> String {

@@ -4,8 +4,20 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::cron::Cron;
 
-/// The smallest step of a time in PostgreSQL.
-pub(super) const TICK: TimeDelta = TimeDelta::microseconds(1);
+/// The time so much later, or the end of time.
+pub(super) fn later(at: DateTime<Utc>, by: TimeDelta) -> DateTime<Utc> {
+    at.checked_add_signed(by).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
+/// The time so much earlier, or the beginning of time.
+pub(super) fn earlier(at: DateTime<Utc>, by: TimeDelta) -> DateTime<Utc> {
+    at.checked_sub_signed(by).unwrap_or(DateTime::<Utc>::MIN_UTC)
+}
+
+/// The last time before this one: PostgreSQL counts microseconds.
+pub(super) fn just_before(at: DateTime<Utc>) -> DateTime<Utc> {
+    earlier(at, TimeDelta::microseconds(1))
+}
 
 /// The slots of a spec that has many.
 #[derive(Debug)]
@@ -81,7 +93,7 @@ impl Slots<'_> {
         }
         // Seconds before `latest` from where there are at least `n` (`enough`), and fewer (`short`).
         let (mut short, mut enough, most) = (0, 1, (latest - after).num_seconds() + 1);
-        let count = |seconds| self.count(latest - TimeDelta::seconds(seconds), latest);
+        let count = |seconds| self.count(earlier(latest, TimeDelta::seconds(seconds)), latest);
         while enough < most && count(enough) < n {
             (short, enough) = (enough, most.min(enough * 2));
         }
@@ -90,7 +102,7 @@ impl Slots<'_> {
             if count(middle) >= n { enough = middle } else { short = middle }
         }
         let mut slots = Vec::with_capacity(n as usize);
-        let mut at = after.max(latest - TimeDelta::seconds(enough));
+        let mut at = after.max(earlier(latest, TimeDelta::seconds(enough)));
         while let Some(slot) = self.next(at).filter(|&slot| slot <= latest) {
             slots.push(slot);
             at = slot;

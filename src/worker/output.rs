@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use sqlx::PgPool;
 use tokio::{sync::mpsc::Receiver, time};
 
-use crate::{handler::LogLine, run::RunId};
+use crate::handler::LogLine;
 
 /// Lines that may wait in memory; more are dropped, and the worker's log says so.
 pub(super) const LINES_MAX: usize = 10_000;
@@ -43,7 +43,7 @@ pub(super) async fn write(pool: PgPool, mut lines: Receiver<LogLine>) {
 
 /// One row per attempt and batch, its lines joined.
 async fn insert(pool: &PgPool, lines: &[LogLine]) -> sqlx::Result<()> {
-    let mut chunks: BTreeMap<(RunId, i32), (i32, Vec<u8>)> = BTreeMap::new();
+    let mut chunks: BTreeMap<(i64, i32), (i32, Vec<u8>)> = BTreeMap::new();
     for line in lines {
         let (_, bytes) = chunks.entry((line.run_id, line.attempt)).or_insert_with(|| (line.seq, vec![]));
         let text = line.line.as_bytes();

@@ -19,7 +19,6 @@ use super::Config;
 use crate::{
     handler::{Context, LogSink, StopReason},
     lifecycle::{claim::Claimed, execute::Executor, finish::Finished, register::Identity, rescue::Judgement},
-    run::RunId,
 };
 
 /// How far a worker is in its life.
@@ -89,7 +88,7 @@ pub(super) struct Shared {
     /// When the next run or schedule comes due.
     pub(super) next_due: Mutex<Option<Instant>>,
     pub(super) beat: Mutex<Beat>,
-    held: Mutex<HashMap<RunId, Held>>,
+    held: Mutex<HashMap<i64, Held>>,
     in_hand: AtomicUsize,
     /// A run that ended tells the drain.
     ended: Notify,
@@ -202,12 +201,12 @@ impl Shared {
         locked(&self.held).insert(held.run.id, held);
     }
 
-    pub(super) fn with_held<T>(&self, id: RunId, change: impl FnOnce(&mut Held) -> T) -> Option<T> {
+    pub(super) fn with_held<T>(&self, id: i64, change: impl FnOnce(&mut Held) -> T) -> Option<T> {
         locked(&self.held).get_mut(&id).map(change)
     }
 
     /// A run is out of hand; `None` when somebody else ended it first.
-    pub(super) fn release(&self, id: RunId, fence: i64) -> Option<Held> {
+    pub(super) fn release(&self, id: i64, fence: i64) -> Option<Held> {
         let mut held = locked(&self.held);
         if held.get(&id).is_none_or(|h| h.run.fence != fence) {
             return None;
@@ -228,7 +227,7 @@ impl Shared {
     }
 
     /// Asks one run's handler to stop.
-    pub(super) fn stop_run(&self, id: RunId, reason: StopReason) {
+    pub(super) fn stop_run(&self, id: i64, reason: StopReason) {
         self.with_held(id, |held| held.context.stop(reason));
     }
 

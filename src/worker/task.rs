@@ -17,10 +17,7 @@ use crate::{
         finish::Finished,
     },
     retry::RetryPolicy,
-    run::{
-        RunId,
-        transition::{Event, decide},
-    },
+    run::transition::{Event, decide},
 };
 
 /// A claimed run that has not started after this long is given back: handlers became slow.
@@ -48,6 +45,7 @@ fn facts(run: &Claimed) -> Facts {
         attempt: run.attempt,
         max_attempts: run.max_attempts,
         fence: run.fence,
+        worker: run.claimed_by,
         handler: run.handler.clone(),
         queue: run.queue.clone(),
         schedule: run.schedule_name.clone(),
@@ -58,7 +56,7 @@ fn facts(run: &Claimed) -> Facts {
     }
 }
 
-async fn attempt(shared: &Shared, id: RunId, fence: i64) {
+async fn attempt(shared: &Shared, id: i64, fence: i64) {
     let Some(slot) = slot(shared).await else { return give_back(shared, id, fence) };
     let taken = shared.with_held(id, |held| {
         held.started = Some(Instant::now());
@@ -141,7 +139,7 @@ fn hand_over(shared: &Shared, run: &Claimed, executed: Executed, took: Duration)
 }
 
 /// A run that never started goes back as it was, its attempt number unused.
-fn give_back(shared: &Shared, id: RunId, fence: i64) {
+fn give_back(shared: &Shared, id: i64, fence: i64) {
     if let Some(held) = shared.release(id, fence) {
         let verdict = decide(held.run.standing(), Event::GivenBack, &RetryPolicy::default());
         shared.report(Finished::of(&held.run, Duration::ZERO, verdict));

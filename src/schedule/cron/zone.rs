@@ -1,11 +1,13 @@
 //! A time zone as stretches of time with one offset each. Zone data comes from the machine's zoneinfo,
 //! or, where it has none, from the copy built in.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 /// The rules of one time zone.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(super) struct Zone {
     rules: TimeZone,
     /// The offset in seconds, for a zone that has only one.
@@ -57,6 +59,12 @@ impl Zone {
 
     fn offset(&self, at: i64) -> i64 {
         i64::from(self.rules.to_offset(instant(at)).seconds())
+    }
+}
+
+impl fmt::Debug for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.rules.iana_name().unwrap_or("UTC"))
     }
 }
 

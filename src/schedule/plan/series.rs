@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Disposition, Plan, Trigger, Unplannable, later, rfc3339};
+use super::{Disposition, Plan, Trigger, Unplannable, rfc3339};
 use crate::schedule::overlap::{Admission, Open, Overlap};
-use crate::schedule::slots::{Slots, TICK};
+use crate::schedule::slots::{Slots, just_before, later};
 use crate::schedule::{FirstFire, Misfire, Schedule, Spec, Status};
 
 impl Schedule {
@@ -134,8 +134,4 @@ struct Due {
     until: DateTime<Utc>,
     latest: DateTime<Utc>,
     now: DateTime<Utc>,
-}
-
-fn just_before(at: DateTime<Utc>) -> DateTime<Utc> {
-    at.checked_sub_signed(TICK).unwrap_or(DateTime::<Utc>::MIN_UTC)
 }

@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Disposition, Plan, Trigger, later};
+use super::{Disposition, Plan, Trigger};
+use crate::schedule::slots::later;
 use crate::schedule::{FirstFire, Open, Schedule, Status};
 
 impl Schedule {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Connection, PgConnection, PgPool};
 
+use super::guard;
 use super::shared::{Shared, shared};
 
 /// A database of one test, dropped with it, panic or not.
@@ -64,16 +65,13 @@ impl Drop for Database {
     }
 }
 
-/// Brings the schema into the database at `url`, the way every test wants it.
+/// Brings the schema into the database at `url`, and the trigger that guards every status change in it.
 pub async fn install(url: &str) {
     let mut connection = PgConnection::connect(url).await.unwrap();
     watchbell::migrate::up(&mut connection).await.unwrap();
-    prepare_template(&mut connection).await;
+    guard::install(&mut connection).await;
     connection.close().await.unwrap();
 }
-
-/// What tests add to the schema: here goes the trigger that guards every status change.
-async fn prepare_template(_connection: &mut PgConnection) {}
 
 /// The same address with another database.
 pub fn with_database(url: &str, name: &str) -> String {

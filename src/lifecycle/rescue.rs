@@ -50,6 +50,19 @@ pub struct Dead {
     pub silent: Duration,
 }
 
+/// Whether this worker's own presence lock is held. A crash of the server frees every lock at once, and a
+/// judge learns of it only at its next heartbeat: until it sees its own lock it may not judge by others'.
+pub async fn is_present(conn: &mut PgConnection, worker: i32) -> sqlx::Result<bool> {
+    sqlx::query_scalar(
+        "select exists (select from pg_locks l where l.locktype = 'advisory' and l.classid = 30562 \
+         and l.objid = $1::oid and l.objsubid = 2 and l.granted \
+         and l.database = (select d.oid from pg_database d where d.datname = current_database()))",
+    )
+    .bind(worker)
+    .fetch_one(conn)
+    .await
+}
+
 /// Declares dead the workers that this one may judge so.
 pub async fn declare_dead(
     conn: &mut PgConnection,

@@ -205,7 +205,8 @@ impl Poller {
     }
 
     async fn rescue(&mut self, conn: &mut PgConnection) -> sqlx::Result<()> {
-        let by = self.shared.judgement();
+        let mut by = self.shared.judgement();
+        by.by_presence = by.by_presence && rescue::is_present(conn, self.shared.worker()).await?;
         for dead in rescue::declare_dead(conn, self.shared.worker(), by, None).await? {
             tracing::warn!(dead = dead.id, name = dead.name, host = dead.host, pid = dead.pid, silent = ?dead.silent, "a worker died");
         }

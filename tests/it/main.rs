@@ -13,6 +13,7 @@ mod cron_properties;
 mod databases;
 mod drain;
 mod embedded;
+mod faults;
 mod handlers;
 mod planning;
 mod planning_properties;

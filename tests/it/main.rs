@@ -21,6 +21,7 @@ mod embedded;
 mod ends;
 mod grammar;
 mod guarding;
+mod faults;
 mod handlers;
 mod migrate;
 mod planning;

@@ -18,6 +18,12 @@ pub mod worker;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 
+#[cfg(feature = "bin")]
+#[doc(hidden)]
+pub mod cli;
+#[cfg(feature = "bin")]
+mod telemetry;
+
 pub use error::{Error, Result};
 pub use handler::{
     Context, Handler, HandlerError, HandlerResult, Outcome, Registry, StopReason, Tx, fatal, retry_after, snooze,

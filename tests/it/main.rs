@@ -7,6 +7,7 @@ mod sql_handler;
 mod support;
 mod table;
 
+mod cli;
 mod client;
 mod containers;
 mod cron;

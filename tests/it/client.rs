@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 use chrono::TimeDelta;
 use serde_json::json;
 use sqlx::{PgPool, Row};
-use watchbell::RunId;
-use watchbell::client::{self, Cancelled, Change, NewRun, NewSchedule, Runs, Schedules, insert_many};
+use watchbell::client::{self, Cancelled, Change, NewRun, NewSchedule, RunId, Runs, Schedules, insert_many};
 use watchbell::db::{self, DatabaseUrl};
 use watchbell::schedule::{Misfire, Overlap};
 use watchbell::{Error, Status, db::Session};
@@ -368,7 +367,7 @@ async fn a_cancelled_begin_leaves_no_connection_in_a_transaction() {
     let pool = db::pool_with(&url, &session, 4).await.unwrap();
     let seed = fastrand::u64(..);
     let mut random = fastrand::Rng::with_seed(seed);
-    for round in 0..40 {
+    for round in 0..60 {
         let begins = (0..10).map(|_| {
             let patience = Duration::from_micros(random.u64(0..2_000));
             let pool = pool.clone();

@@ -1,7 +1,6 @@
 //! What watchbell promises, one module for each group of promises, run against a real PostgreSQL.
 
 #![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect is to panic")]
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics, in what it calls too")]
 #![expect(unreachable_pub, reason = "in a binary nothing is reachable from outside")]
 
 mod support;

@@ -212,7 +212,7 @@ impl NewRun {
             Start::At(at) => (Some(at), None),
             Start::In(delay) => (None, Some(delay.as_micros() as f64)),
         };
-        let id = sqlx::query_scalar(include_str!("../sql/client/new_run.sql"))
+        sqlx::query_scalar(include_str!("../sql/client/new_run.sql"))
             .bind(&self.handler)
             .bind(self.payload.as_deref())
             .bind(self.queue.as_deref())
@@ -229,8 +229,7 @@ impl NewRun {
             .bind((!self.tags.is_empty()).then_some(&self.tags))
             .fetch_optional(executor)
             .await
-            .named()?;
-        Ok(id.map(RunId))
+            .named()
     }
 
     /// How its sentences begin.

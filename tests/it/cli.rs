@@ -6,7 +6,9 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 use sqlx::AssertSqlSafe;
 
-use crate::support::Database;
+use watchbell::embedded::Halt;
+
+use crate::support::{Database, private_server};
 
 /// The program with nothing configured but what the test says.
 fn watchbell(url: Option<&str>, arguments: &[&str]) -> Command {
@@ -178,6 +180,27 @@ async fn a_refused_login_is_7_and_a_missing_database_5() {
     );
     // The first host that answers as a primary is taken.
     done(&replaced(url, &format!("@{host}"), &format!("@127.0.0.1:1,{host}")), &["runs", "list"]);
+}
+
+#[tokio::test]
+async fn a_standby_is_refused_and_passed_over() {
+    let (Some(mut server), Some(primary)) = (private_server().await, private_server().await) else { return };
+    server.halt(Halt::Fast).await.unwrap();
+    std::fs::write(server.dir().unwrap().join("data/standby.signal"), "").unwrap();
+    server.resume().await.unwrap();
+    let standby = server.url();
+    assert_eq!(
+        refused(Some(standby), &["runs", "list"]),
+        (5, format!("error: {} is a standby and refuses writes; connect to the primary", shown(standby)))
+    );
+    // Both have the same password: they are copies.
+    let hosts = format!("{},{}", login(standby).1, login(primary.url()).1);
+    let both = replaced(standby, &login(standby).1, &hosts);
+    let Ended(code, _, stderr) = run(Some(&both), &["migrate", "up"]);
+    assert_eq!(code, 0, "{stderr}");
+    done(primary.url(), &["migrate", "check"]);
+    server.stop().await.unwrap();
+    primary.stop().await.unwrap();
 }
 
 #[tokio::test]

@@ -48,6 +48,7 @@ pub(super) async fn run(args: DemoArgs, setting: &Setting) -> Result<ExitCode> {
     let (url, server) = match &setting.database_url {
         Some(url) => (url.clone(), None),
         None => {
+            account.text("  starting a private PostgreSQL in a temporary directory\n");
             let server = Server::start(Options::throwaway().setting("fsync", "off")).await?;
             (server.url().to_owned(), Some(server))
         }

@@ -1,4 +1,4 @@
--- What happened in the last seconds: runs that ended, attempts that failed, long runs that started.
+-- What happened in the last seconds: runs that ended, attempts that failed, the long run that started.
 -- Rows commit a little after the time they carry, so the caller reads a window again and drops what it saw.
 with recent as (
     select f.finished_at as at, f.status as what, f.id, f.fence, f.claimed_by,
@@ -16,7 +16,7 @@ with recent as (
     select l.started_at, 'started', l.id, l.fence, l.claimed_by, coalesce(l.schedule_name, l.handler), l.attempt, l.max_attempts,
            null, (select format('goes on after step %s', s.done) from demo.steps s where s.run_id = l.id and l.attempt > 1), null
     from watchbell.runs_live l
-    where l.queue = $1 and l.status = 'running' and l.started_at >= $2 and l.started_at < clock_timestamp() - interval '0.3 s'
+    where l.queue = $1 and l.status = 'running' and l.started_at >= $2 and l.handler = 'slow'
 )
 select r.at, r.what, r.id, r.fence, w.pid, r.name, r.attempt, r.max_attempts, r.seconds, r.message,
        case when r.what = 'normal' and r.name = 'demo.init' then

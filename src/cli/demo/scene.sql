@@ -1,4 +1,7 @@
 -- The demo's own table, whose rows become normal, and a schedule of each kind.
+-- No worker has said yet that it knows these handlers; that is no news here.
+set client_min_messages = error;
+
 create schema demo;
 comment on schema demo is 'sample data of watchbell demo';
 

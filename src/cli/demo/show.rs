@@ -81,7 +81,7 @@ impl<'a> Show<'a> {
             Tone::Loud,
             &format!(
                 "\nended after {:.1} s: {normal} runs normal, {failed} failed, {cancelled} cancelled; \
-                 {} failed attempts tried again; {} runs taken over{worst}",
+                 failed attempts: {}; runs taken over: {}{worst}",
                 self.began.elapsed().as_secs_f64(),
                 self.events.failed_attempts,
                 self.takeovers.len()

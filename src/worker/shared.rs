@@ -80,6 +80,8 @@ pub(super) struct Shared {
     pub(super) duties: Duties,
     /// Wakes the poller.
     pub(super) wake: Notify,
+    /// Held while runs are claimed: whoever gets it after the phase has changed sees every run in hand.
+    pub(super) claiming: tokio::sync::Mutex<()>,
     pub(super) slots: Semaphore,
     /// Runs that took their worker down twice run alone: they hold this for writing, all others for reading.
     pub(super) alone: RwLock<()>,
@@ -122,6 +124,7 @@ impl Shared {
             executor,
             duties: Duties::default(),
             wake: Notify::new(),
+            claiming: tokio::sync::Mutex::default(),
             alone: RwLock::new(()),
             backlog: AtomicUsize::new(0),
             next_due: Mutex::new(None),
@@ -163,6 +166,17 @@ impl Shared {
     /// Completes when that phase, or a later one, is reached.
     pub(super) async fn at_least(&self, phase: Phase) {
         let _ = self.phase.subscribe().wait_for(|now| *now >= phase).await;
+    }
+
+    /// Something comes due after this long, as far as this worker knows; it may know of something earlier.
+    pub(super) fn due_in(&self, wait: Duration) {
+        let at = Instant::now() + wait;
+        let mut next = locked(&self.next_due);
+        if next.is_none_or(|next| at < next) {
+            *next = Some(at);
+            drop(next);
+            self.wake.notify_one();
+        }
     }
 
     /// Sets a duty and wakes the poller.
@@ -224,6 +238,11 @@ impl Shared {
         self.in_hand.fetch_sub(all.len(), Ordering::Relaxed);
         self.ended.notify_one();
         all
+    }
+
+    /// The ids of the runs in hand.
+    pub(super) fn held_ids(&self) -> Vec<i64> {
+        locked(&self.held).keys().copied().collect()
     }
 
     /// Asks one run's handler to stop.

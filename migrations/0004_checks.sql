@@ -26,19 +26,21 @@ create function watchbell.refused("column" text, sentence text, hint text, code 
 language sql immutable set search_path = watchbell, pg_temp
 return ("column", sentence, hint, code)::watchbell.refusal;
 
--- Text such as 90s, 1h30m, 2 days, PT1H or 00:05:00; NULL when it is none. A bare number has no unit.
+-- A text such as 90s, 1h30m, 2 days, PT1H or 1 day 02:00:00, as workers read it too; NULL when it is none.
+-- PostgreSQL alone would take "5" for seconds and "5M" for minutes.
 create function watchbell.duration(value text) returns interval
 language plpgsql immutable strict set search_path = watchbell, pg_temp as $$
 declare
-    parsed interval;
+    clean constant text := replace(btrim(value, E' \t\r\n\f'), 'µ', 'u');
 begin
-    if octet_length(value) > 64 or value !~ '[[:alpha:]:]' then
+    if octet_length(clean) > 64 or clean !~ ('^@? *(([0-9]+(\.[0-9]*)?|\.[0-9]+) *(us|ms|msecs?|milliseconds?|s|secs?|seconds?|m|mins?'
+            '|minutes?|h|hrs?|hours?|d|days?|w|weeks?) *|[0-9]+:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)? *)+$'
+            '|^P(?=.)([0-9.]+W)?([0-9.]+D)?(T(?=.)([0-9.]+H)?([0-9.]+M)?([0-9.]+S)?)?$') then
         return null;
     end if;
-    parsed := value::interval;
-    return case when isfinite(parsed) then parsed end;
-exception when invalid_datetime_format or datetime_field_overflow or interval_field_overflow
-            or invalid_text_representation then
+    -- '1w 2d' is an interval to PostgreSQL, '1w2d' is none.
+    return regexp_replace(clean, '([a-z])(?=[0-9.])', '\1 ', 'g')::interval;
+exception when invalid_datetime_format or datetime_field_overflow or interval_field_overflow then
     return null;
 end $$;
 
@@ -60,8 +62,8 @@ end $$;
 -- Workers cannot represent an infinite time.
 create function watchbell.time_problem("column" text, value timestamptz) returns text
 language sql stable set search_path = watchbell, pg_temp
-return case when value < '0001-01-01 00:00Z' or value >= '9999-12-31 00:00Z'
-    then format('%s %s is outside the years 1 to 9999', "column", value) end;
+return case when value < '0001-01-01 00:00Z' or value >= '9999-01-01 00:00Z'
+    then format('%s %s is outside the years 1 to 9998', "column", value) end;
 
 create function watchbell.length_problem("column" text, value text, maximum integer) returns text
 language sql immutable set search_path = watchbell, pg_temp

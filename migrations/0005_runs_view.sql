@@ -50,10 +50,10 @@ begin
     elsif octet_length(new.unique_key) not between 1 and 256 then
         refusal := watchbell.refused('unique_key', watchbell.key_problem('unique_key', new.unique_key),
             'While a run with this key is open, another is not inserted; NULL means none.');
-    elsif not isfinite(new.run_at) or new.run_at not between '0001-01-01 00:00Z' and '9999-12-31 00:00Z' then
-        refusal := watchbell.refused('run_at', format('run_at %s is outside the years 1 to 9999', new.run_at), 'The default is now().');
-    elsif not isfinite(new.start_deadline) or new.start_deadline not between '0001-01-01 00:00Z' and '9999-12-31 00:00Z' then
-        refusal := watchbell.refused('start_deadline', format('start_deadline %s is outside the years 1 to 9999', new.start_deadline),
+    elsif new.run_at < '0001-01-01 00:00Z' or new.run_at >= '9999-01-01 00:00Z' then
+        refusal := watchbell.refused('run_at', format('run_at %s is outside the years 1 to 9998', new.run_at), 'The default is now().');
+    elsif new.start_deadline < '0001-01-01 00:00Z' or new.start_deadline >= '9999-01-01 00:00Z' then
+        refusal := watchbell.refused('start_deadline', format('start_deadline %s is outside the years 1 to 9998', new.start_deadline),
             'NULL means that it may start however late.');
     else
         refusal := watchbell.work_refusal(new.handler, new.payload, new.queue, new.priority, new.max_attempts,

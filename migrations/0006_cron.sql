@@ -8,165 +8,178 @@
 -- month JAN..DEC; day-of-week SUN..SAT or 0-7, where 0 and 7 are Sunday; names in any case
 -- day-of-month also ? L LW nW; day-of-week also ? n#k n#L nL and a leading + (both day fields must match)
 
--- A number or name of a field; NULL for an unknown name. Absurdly long numbers are only known to be large.
-create function watchbell.cron_number(value text, names text[], low integer) returns integer
-language sql immutable set search_path = watchbell, pg_temp
-return case
-    when value !~ '^[0-9]+$' then array_position(names, upper(value)) - 1 + low
-    when length(ltrim(value, '0')) > 8 then 99999999
-    else value::integer
-end;
-
-create function watchbell.cron_term_problem(label text, term text, low integer, high integer, names text[]) returns text
+-- The range of a field, the names of its numbers from the lowest on, and both as a sentence says them.
+create function watchbell.cron_range(field text, out low integer, out high integer, out names text[], out allowed text)
 language plpgsql immutable set search_path = watchbell, pg_temp as $$
-declare
-    -- Sunday has two numbers; a step still walks seven days.
-    size constant integer := case label when 'day-of-week' then 7 else high - low + 1 end;
-    part text[];
-    bound text;
-    n integer;
-    previous integer;
 begin
-    if term = '' then
-        return format('%s has an empty item', label);
-    elsif term = '?' then
-        return format('%s "?" must stand alone, in day-of-month or day-of-week', label);
-    elsif label = 'day-of-month' and upper(term) in ('L', 'LW') then
-        return null;
-    elsif label = 'day-of-month' and upper(term) ~ '^[0-9]+W$' then
-        return watchbell.cron_term_problem(label, left(term, -1), low, high, names);
-    elsif label = 'day-of-week' and upper(term) ~ '^([0-9]+|[A-Z]+)(#[0-9A-Z]*|L)$' and upper(term) <> 'L' then
-        part := regexp_match(upper(term), '^([0-9]+|[A-Z]+?)(#[0-9A-Z]*|L)$');
-        if part[2] not in ('L', '#L') and part[2] !~ '^#0*[1-5]$' then
-            return format('%s "%s" has no week "%s": weeks are 1-5 or L', label, term, substr(part[2], 2));
-        end if;
-        return watchbell.cron_term_problem(label, part[1], low, high, names);
-    end if;
-
-    part := regexp_match(term, '^(\*|([[:alnum:]]+)(?:-([[:alnum:]]+))?)(?:/([0-9]+))?$');
-    if part is null then
-        return format('%s "%s" is not a number, name, range, list or step', label, term);
-    end if;
-    foreach bound in array array_remove(part[2:3], null) loop
-        n := watchbell.cron_number(bound, names, low);
-        if n is null then
-            return format('%s "%s" is not a number%s', label, bound,
-                case when names is not null then format(' or a name %s-%s', names[1], names[cardinality(names)]) else '' end);
-        elsif n not between low and high then
-            return format('%s "%s" is out of range %s-%s', label, bound, low, high);
-        elsif n < previous then
-            return format('%s range "%s" runs backwards', label, part[1]);
-        end if;
-        previous := n;
-    end loop;
-    if part[4] is not null then
-        n := watchbell.cron_number(part[4], null, 0);
-        if n = 0 then
-            return format('%s step "%s" must be at least 1', label, part[4]);
-        elsif n > size then
-            return format('%s step "%s" is above the field''s %s values; use fixed_rate for other periods', label, part[4], size);
-        end if;
-    end if;
-    return null;
+    case field
+        when 'second', 'minute' then low := 0; high := 59;
+        when 'hour' then low := 0; high := 23;
+        when 'day of month' then low := 1; high := 31;
+        when 'month' then low := 1; high := 12; names := '{JAN,FEB,MAR,APR,MAY,JUN,JUL,AUG,SEP,OCT,NOV,DEC}';
+        when 'day of week' then low := 0; high := 7; names := '{SUN,MON,TUE,WED,THU,FRI,SAT}';
+        when 'year' then low := 1970; high := 2199;
+    end case;
+    allowed := low || '-' || high || coalesce(' or ' || names[1] || '-' || names[cardinality(names)], '');
 end $$;
 
-create function watchbell.cron_field_problem(label text, field text) returns text
+-- One number or name.
+create function watchbell.cron_number(field text, value text, out n integer, out problem text)
 language plpgsql immutable set search_path = watchbell, pg_temp as $$
 declare
-    low integer := 0;
-    high integer;
-    names text[];
+    range constant record := watchbell.cron_range(field);
+begin
+    n := array_position(range.names, upper(value collate "C")) - 1 + range.low;
+    if n is not null then
+        return;
+    elsif value !~ '^[0-9]+$' then
+        problem := format('%s "%s" is not one of %s', field, watchbell.shown(value), range.allowed);
+        return;
+    end if;
+    n := case when length(ltrim(value, '0')) > 8 then 99999999 else value::integer end;
+    if n not between range.low and range.high then
+        problem := format('%s "%s" is out of range %s-%s', field, watchbell.shown(value), range.low, range.high);
+    end if;
+end $$;
+
+-- `*`, `n`, `n-m`, each perhaps with `/step`.
+create function watchbell.cron_term_problem(field text, term text) returns text
+language plpgsql immutable set search_path = watchbell, pg_temp as $$
+declare
+    range constant record := watchbell.cron_range(field);
+    -- Sunday has two numbers; a step still walks seven days.
+    size constant integer := case field when 'day of week' then 7 else range.high - range.low + 1 end;
+    numbers constant text := split_part(term, '/', 1);
+    step constant text := substr(term, length(numbers) + 2);
+    low record;
+    high record;
+begin
+    if term = '' then
+        return format('%s has an empty item (allowed %s)', field, range.allowed);
+    elsif strpos(term, '/') > 0 then
+        if step !~ '^[0-9]+$' then
+            return format('%s step "%s" is not a number 1-%s', field, watchbell.shown(step), size);
+        elsif length(ltrim(step, '0')) not between 1 and 3 or step::integer > size then
+            return format('%s step "%s" is out of range 1-%s%s', field, watchbell.shown(step), size,
+                case when step ~ '[1-9]' then ' (for longer periods use fixed_rate)' else '' end);
+        elsif numbers = '' then
+            return format('%s "%s" has no start before its step (allowed %s)', field, watchbell.shown(term), range.allowed);
+        end if;
+    end if;
+    if numbers = '*' then
+        return null;
+    end if;
+    low := watchbell.cron_number(field, split_part(numbers, '-', 1));
+    if low.problem is not null or strpos(numbers, '-') = 0 then
+        return low.problem;
+    end if;
+    high := watchbell.cron_number(field, substr(numbers, strpos(numbers, '-') + 1));
+    if high.problem is null and low.n > high.n then
+        return format('%s "%s" runs backwards (allowed %s)', field, watchbell.shown(numbers), range.allowed);
+    end if;
+    return high.problem;
+end $$;
+
+-- A whole field: terms with commas between them, and what the two day fields may say besides.
+create function watchbell.cron_field_problem(field text, value text) returns text
+language plpgsql immutable set search_path = watchbell, pg_temp as $$
+declare
     term text;
     problem text;
 begin
-    case label
-        when 'second', 'minute' then high := 59;
-        when 'hour' then high := 23;
-        when 'day-of-month' then low := 1; high := 31;
-        when 'month' then low := 1; high := 12; names := '{JAN,FEB,MAR,APR,MAY,JUN,JUL,AUG,SEP,OCT,NOV,DEC}';
-        when 'day-of-week' then high := 7; names := '{SUN,MON,TUE,WED,THU,FRI,SAT}';
-        when 'year' then low := 1970; high := 2199;
-    end case;
-    if label = 'day-of-week' then
-        field := regexp_replace(field, '^\+', '');
+    if field = 'day of week' then
+        value := regexp_replace(value, '^\+', '');
     end if;
-    if field = '?' and label in ('day-of-month', 'day-of-week') then
+    if value = '?' and field in ('day of month', 'day of week') then
         return null;
-    elsif field = '' then
-        return format('%s has an empty item', label);
     end if;
-    foreach term in array string_to_array(field, ',') loop
-        problem := watchbell.cron_term_problem(label, term, low, high, names);
+    foreach term in array case value when '' then array[''] else string_to_array(value, ',') end loop
+        problem := case
+            when field = 'day of month' and term ~* '^LW?$' then null
+            when field = 'day of month' and term ~* 'W$' then (watchbell.cron_number(field, left(term, -1))).problem
+            when field = 'day of week' and strpos(term, '#') > 0 then
+                case when substr(term, strpos(term, '#') + 1) ~ '^[1-5Ll]$'
+                     then (watchbell.cron_number(field, split_part(term, '#', 1))).problem
+                     else format('%s "%s" has no week 1-5 or L after "#"', field, watchbell.shown(term)) end
+            when field = 'day of week' and term ~* '^L$' then
+                format('%s "%s" names no weekday: write 6L for the last Saturday', field, term)
+            when field = 'day of week' and term ~* 'L$' then (watchbell.cron_number(field, left(term, -1))).problem
+            else watchbell.cron_term_problem(field, term)
+        end;
         exit when problem is not null;
     end loop;
     return problem;
 end $$;
 
--- What is wrong with a cron expression, and a hint that shows one like it; both NULL when it is well formed.
-create function watchbell.cron_problem(expression text, out problem text, out hint text)
+-- The nearest thing that is valid, for a hint: cut the field from its end until it is, so 25 becomes 2.
+create function watchbell.cron_field_like(field text, value text) returns text
 language plpgsql immutable set search_path = watchbell, pg_temp as $$
+begin
+    while value <> '' and watchbell.cron_field_problem(field, value) is not null loop
+        value := left(value, -1);
+    end loop;
+    return coalesce(nullif(value, ''), '*');
+end $$;
+
+-- The period of `@every 5m`, in whole seconds and at least one; NULL when it is no such thing.
+create function watchbell.every(expression text) returns interval
+language sql immutable set search_path = watchbell, pg_temp
+return (select make_interval(secs => greatest(floor(extract(epoch from d)), 1)::double precision)
+        from watchbell.duration(substring(expression from
+            '^[ \t\r\n\f]*(?:(?:CRON_)?TZ=[^ \t\r\n\f]+[ \t\r\n\f]+)?@every[ \t\r\n\f]+(.*)$')) d
+        where d >= '0' and d <= '36525 days');
+
+-- What is wrong with a cron expression, and a hint; both NULL when it is well formed. The sentences are those
+-- of the worker's own parser.
+create function watchbell.cron_problem(expression text, out problem text, out hint text)
+language plpgsql stable set search_path = watchbell, pg_temp as $$
 declare
-    body text := btrim(expression, E' \t\r\n');
-    prefix text := '';
+    trimmed constant text := btrim(expression, E' \t\r\n\f');
+    prefix constant text := coalesce(substring(trimmed from '^(?:CRON_)?TZ=[^ \t\r\n\f]*[ \t\r\n\f]*'), '');
+    zone constant text := substring(prefix from '=([^ \t\r\n\f]*)');
+    body constant text := substr(trimmed, length(prefix) + 1);
+    names text[] := '{second,minute,hour,day of month,month,day of week,year}';
     fields text[];
-    labels text[] := '{second,minute,hour,day-of-month,month,day-of-week,year}';
-    example text;
 begin
     if octet_length(expression) > 256 then
-        problem := format('%s bytes, more than the limit of 256', octet_length(expression));
+        problem := format('it has %s bytes, at most 256 are allowed', octet_length(expression));
+        hint := 'Split it into several schedules.';
         return;
-    end if;
-    if body ~ '^(CRON_)?TZ=' then
-        prefix := substring(body from '^\S+\s*');
-        body := substr(body, length(prefix) + 1);
-        if body = '' then
-            problem := 'a time zone without a schedule';
+    elsif not watchbell.is_timezone(zone) then
+        problem := format('timezone "%s" is unknown', watchbell.shown(zone));
+        hint := watchbell.timezone_hint(zone);
+        return;
+    elsif body ~ '^@every[ \t\r\n\f]' then
+        if watchbell.every(body) is null then
+            problem := format('"%s" is not a duration', watchbell.shown(regexp_replace(body, '^@every[ \t\r\n\f]+', '')));
+            hint := 'Try: @every 90s, @every 1h30m or @every 1d.';
         end if;
-    end if;
-    if body ~ '^@' then
-        if body in ('@yearly', '@annually', '@monthly', '@weekly', '@daily', '@midnight', '@hourly') then
-            return;
-        elsif body ~ '^@every\s' then
-            if watchbell.duration(regexp_replace(body, '^@every\s+', '')) is null then
-                problem := format('"%s" is not a duration', regexp_replace(body, '^@every\s+', ''));
-                hint := 'Try: @every 90s, @every 1h30m or @every 1d.';
-            end if;
-            return;
+        return;
+    elsif body ~ '^@' then
+        if body not in ('@yearly', '@annually', '@monthly', '@weekly', '@daily', '@midnight', '@hourly') then
+            problem := format('"%s" is not one of @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly', watchbell.shown(body));
+            hint := case body when '@reboot' then 'Workers start and stop at any moment; for once, and now, set run_at to now().'
+                              else 'For a period write @every 90s, or set fixed_rate.' end;
         end if;
-        problem := case when body = '@reboot' then '@reboot is not a time: workers start and stop at any moment'
-                        when body ~ '\s' then format('%s stands alone', substring(body from '^\S+'))
-                        else format('unknown name "%s"', body) end;
-        hint := 'Names: @yearly @annually @monthly @weekly @daily @midnight @hourly, and @every 90s.';
         return;
     end if;
 
-    fields := case when body = '' then '{}' else regexp_split_to_array(body, '\s+') end;
+    fields := case when body = '' then '{}' else regexp_split_to_array(body, '[ \t\r\n\f]+') end;
     if cardinality(fields) not between 5 and 7 then
-        problem := coalesce(problem, format('expected 5, 6 or 7 fields, found %s', cardinality(fields)));
-        hint := 'Order: minute hour day-of-month month day-of-week, with second before and year after if wanted. '
+        problem := format('expected 5, 6 or 7 fields, found %s', cardinality(fields));
+        hint := 'Order: minute hour day-of-month month day-of-week; a second goes before, a year after. '
                 'Try: watchbell cron explain ''0 2 * * *''';
         return;
     end if;
-    labels := case cardinality(fields) when 5 then labels[2:6] when 6 then labels[1:6] else labels end;
+    names := case cardinality(fields) when 5 then names[2:6] when 6 then names[1:6] else names end;
     for i in 1..cardinality(fields) loop
-        problem := watchbell.cron_field_problem(labels[i], fields[i]);
-        if problem is not null then
-            -- The nearest thing that is valid: cut the field from its end until it is, 25 becomes 2.
-            example := left(fields[i], -1);
-            while example <> '' and watchbell.cron_field_problem(labels[i], example) is not null loop
-                example := left(example, -1);
-            end loop;
-            fields[i] := coalesce(nullif(example, ''), '*');
-            for k in i + 1..cardinality(fields) loop
-                if watchbell.cron_field_problem(labels[k], fields[k]) is not null then
-                    fields[k] := '*';
-                end if;
-            end loop;
-            hint := format('Order: %s. Try: watchbell cron explain %L', array_to_string(labels, ' '),
-                           prefix || array_to_string(fields, ' '));
-            return;
-        end if;
+        problem := coalesce(problem, watchbell.cron_field_problem(names[i], fields[i]));
+        fields[i] := watchbell.cron_field_like(names[i], fields[i]);
     end loop;
+    if problem is not null then
+        hint := format('Order: %s. Try: watchbell cron explain %L',
+            translate(array_to_string(names, ','), ' ,', '- '), prefix || array_to_string(fields, ' '));
+    end if;
 end $$;
 
 -- Whether a name is one that PostgreSQL and the workers read alike: UTC or Area/Location. AT TIME ZONE

@@ -8,7 +8,6 @@ language plpgsql stable set search_path = watchbell, pg_temp as $$
 declare
     subject constant text := format('schedule "%s"', watchbell.shown(s.name));
     specs text;
-    zone text;
     refusal watchbell.refusal;
 begin
     if s.name is null or s.name !~ '^[A-Za-z0-9][A-Za-z0-9._:-]*$' or length(s.name) > 128 then
@@ -26,10 +25,6 @@ begin
         from watchbell.cron_problem(s.cron) c where c.problem is not null;
         if found then
             return refusal;
-        end if;
-        zone := substring(s.cron from '^\s*(?:CRON_)?TZ=(\S*)');
-        if not watchbell.is_timezone(zone) then
-            return watchbell.refused('cron', format('unknown timezone "%s" for %s', watchbell.shown(zone), subject), watchbell.timezone_hint(zone), '22023');
         end if;
     end if;
     if not watchbell.is_timezone(s.timezone) then
@@ -97,7 +92,7 @@ begin
     new.first_fire := coalesce(new.first_fire, 'after_period');
     new.tags := coalesce(new.tags, '{}');
     -- "@every 5m" is a period, counted from the last start: it is stored as one.
-    every := watchbell.duration(substring(new.cron from '^\s*(?:(?:CRON_)?TZ=\S+\s+)?@every\s+(.*\S)\s*$'));
+    every := watchbell.every(new.cron);
     if every is not null and new.fixed_rate is null then
         new.fixed_rate := every;
         new.cron := null;
@@ -126,6 +121,9 @@ end $$;
 -- 2. Decide what a worker has to plan anew.
 create function watchbell.schedules_plan() returns trigger
 language plpgsql set search_path = watchbell, pg_temp as $$
+declare
+    declared bigint;
+    same boolean;
 begin
     if tg_op = 'INSERT' then
         new.created_by := session_user;
@@ -141,11 +139,16 @@ begin
         new.last_duration := null;
         new.last_status := null;
     else
-        -- Generated columns are computed after this and are NULL here.
+        -- Every replica declares its schedules when it starts: the same again, if by a newer version of the program,
+        -- is no edit. Generated columns are computed after this and are NULL here.
+        declared := new.declared_version;
+        new.declared_version := old.declared_version;
         new.kind := old.kind;
         new.next_fire_at := old.next_fire_at;
-        if new is not distinct from old then
-            return new; -- Every replica declares its schedules at start: the same again is no edit.
+        same := new is not distinct from old;
+        new.declared_version := declared;
+        if same then
+            return new;
         end if;
         new.version := old.version + 1;
     end if;

@@ -1,20 +1,26 @@
 -- Functions that end a run from outside a worker. Lock order, as everywhere: schedule, then run.
 
--- A scheduled run has ended at `at`: what its schedule remembers of it, and the next time of a fixed delay,
--- in elapsed seconds (a day is 24 hours whatever the session's zone does). The caller holds the schedule's lock.
+-- A run of a schedule has ended at `at`: what the schedule remembers of it, and the next time of a fixed delay, in
+-- elapsed seconds (a day is 24 hours whatever the session's zone does). The caller holds the schedule's lock.
 create function watchbell.schedule_ended(run watchbell.runs_live, ended_as text, at timestamptz) returns void
 language sql set search_path = watchbell, pg_temp
 begin atomic
+    with planned as (
+        select case when n.at >= s.ends_at or s.fires_count >= s.max_fires then 'infinity' else n.at end as wake_at
+        from watchbell.schedules s,
+             lateral (select at + make_interval(secs => extract(epoch from s.fixed_delay)::double precision) as at) n
+        where s.id = run.schedule_id and run.trigger = 'schedule'
+          and s.kind = 'fixed_delay' and s.status = 'normal' and s.wake_at = 'infinity'
+    )
     update watchbell.schedules s
     set last_status = ended_as,
         last_finished_at = at,
-        last_started_at = coalesce(run.started_at, s.last_started_at),
+        last_started_at = greatest(s.last_started_at, run.started_at),
         last_duration = coalesce(at - run.started_at, s.last_duration),
         last_success_at = case when ended_as = 'normal' then at else s.last_success_at end,
         consecutive_failures = case when ended_as = 'normal' then 0 else s.consecutive_failures end,
-        wake_at = case when run.trigger = 'schedule' and s.fixed_delay is not null and s.status = 'normal' and s.wake_at = 'infinity'
-                       then at + make_interval(secs => extract(epoch from s.fixed_delay)::double precision)
-                       else s.wake_at end
+        wake_at = coalesce((select p.wake_at from planned p), s.wake_at),
+        status = case when (select p.wake_at from planned p) = 'infinity' then 'done' else s.status end
     where s.id = run.schedule_id;
 end;
 

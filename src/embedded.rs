@@ -31,6 +31,8 @@ mod cluster;
 #[cfg(unix)]
 mod download;
 #[cfg(unix)]
+mod log;
+#[cfg(unix)]
 mod login;
 #[cfg(unix)]
 mod orders;
@@ -38,6 +40,8 @@ mod orders;
 mod postmaster;
 #[cfg(unix)]
 mod server;
+#[cfg(unix)]
+mod supervised;
 #[cfg(unix)]
 mod supervisor;
 #[cfg(not(unix))]

@@ -8,12 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::account::Account;
+use super::log::Log;
 use crate::{Error, Result};
 
 /// The longest path of a Unix socket, in bytes: `sun_path` without its final NUL.
 const SOCKET_PATH_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
-/// A log larger than this is set aside at the next start.
-const LOG_BYTES_MAX: u64 = 10 * 1024 * 1024;
 
 /// The directory of one cluster.
 #[derive(Debug, Clone)]
@@ -26,8 +25,8 @@ impl Cluster {
         self.dir.join("data")
     }
 
-    pub(super) fn log(&self) -> PathBuf {
-        self.dir.join("postgres.log")
+    pub(super) fn log(&self) -> Log {
+        Log::new(self.dir.join("postgres.log"))
     }
 
     /// The major version that made the data; None before the first start.
@@ -112,17 +111,6 @@ impl Cluster {
         let port = free.and_then(|listener| listener.local_addr()).map_err(|e| Error::io("finding a free port", e))?;
         fs::write(&path, port.port().to_string()).map_err(|e| Error::io(format!("writing {}", path.display()), e))?;
         Ok(port.port())
-    }
-
-    /// Opens the server's log for appending, after setting aside one that has grown large.
-    pub(super) fn open_log(&self) -> Result<File> {
-        let path = self.log();
-        if fs::metadata(&path).is_ok_and(|log| log.len() > LOG_BYTES_MAX) {
-            // Only a rename in our own directory; if it fails, the log grows on.
-            let _ = fs::rename(&path, self.dir.join("postgres.log.1"));
-        }
-        let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
-        log.map_err(|e| Error::io(format!("opening {}", path.display()), e))
     }
 
     /// The password of the login `watchbell`, and whether it was made just now.

@@ -1,18 +1,15 @@
 //! A server that runs as long as its handle lives.
 
 use std::fs::File;
-use std::io::BufReader;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::{env, io};
 
 use super::account::Account;
 use super::binaries::{Binaries, OLDEST_MAJOR};
 use super::cluster::{Cluster, random_hex};
-use super::orders::{Order, Orders, Ready, Report, VERB, receive, send};
-use super::postmaster::{Postmaster, end, is_alive};
-use super::supervisor::remove;
+use super::orders::{Order, Orders, Ready, Report};
+use super::postmaster::Postmaster;
+use super::supervised::Supervised;
 use super::{Halt, Keep, Options, download, login, unavailable};
 use crate::{Error, Result};
 
@@ -26,7 +23,7 @@ pub struct Server {
     admin_url: String,
     ready: Ready,
     /// None when attached to the server of another process.
-    supervisor: Option<Supervisor>,
+    supervisor: Option<Supervised>,
 }
 
 impl Server {
@@ -45,7 +42,7 @@ impl Server {
         let Launched { ready, supervisor, password, is_new_password, start_lock } = launched.await?;
         let mut server = Self { url: String::new(), admin_url: String::new(), ready, supervisor };
         server.address(&password);
-        if server.supervisor.is_some() {
+        if server.supervisor.is_some() || is_new_password {
             login::prepare(&server.admin_url, &password, is_new_password).await?;
         }
         // Only now may another process attach: there is a login to attach with.
@@ -70,7 +67,7 @@ impl Server {
 
     /// The process id of the supervisor; None when the server is another process's.
     pub fn supervisor_pid(&self) -> Option<u32> {
-        self.supervisor.as_ref().map(|supervisor| supervisor.child.id())
+        self.supervisor.as_ref().map(|supervisor| supervisor.pid())
     }
 
     /// Whether this start made the cluster.
@@ -141,7 +138,7 @@ impl Drop for Server {
 /// What the blocking half of a start leaves.
 struct Launched {
     ready: Ready,
-    supervisor: Option<Supervisor>,
+    supervisor: Option<Supervised>,
     password: String,
     is_new_password: bool,
     start_lock: Option<File>,
@@ -167,72 +164,10 @@ impl Launched {
         }
         let Options { settings, supervisor, .. } = options;
         let orders = Orders { programs: programs.dir.clone(), dir: cluster.dir.clone(), throwaway, settings, account };
-        let (supervisor, ready) = Supervisor::launch(&supervisor, &orders, cluster)?;
+        let (supervisor, ready) = Supervised::launch(&supervisor, &orders, cluster)?;
         // Made by the supervisor's start for a throwaway: the directory is there only now.
         let (password, is_new_password) = cluster.password()?;
         Ok(Self { ready, supervisor: Some(supervisor), password, is_new_password, start_lock })
-    }
-}
-
-/// Our end of the supervisor. Closing `orders` tells it to finish.
-#[derive(Debug)]
-struct Supervisor {
-    child: Child,
-    orders: ChildStdin,
-    reports: BufReader<ChildStdout>,
-    cluster: Cluster,
-    throwaway: bool,
-}
-
-impl Supervisor {
-    fn launch(program: &Path, orders: &Orders, cluster: &Cluster) -> Result<(Self, Ready)> {
-        let doing = || format!("starting {} as supervisor", program.display());
-        let mut command = Command::new(program);
-        command.arg(VERB).current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        // A group of its own: Ctrl-C in the terminal is for us alone.
-        let mut child = command.process_group(0).spawn().map_err(|e| Error::io(doing(), e))?;
-        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(Error::io(doing(), io::ErrorKind::BrokenPipe.into()));
-        };
-        let (reports, throwaway) = (BufReader::new(stdout), orders.throwaway);
-        let mut supervisor = Self { child, orders: stdin, reports, cluster: cluster.clone(), throwaway };
-        match supervisor.ask(orders)? {
-            Report::Ready(ready) => Ok((supervisor, ready)),
-            answer => Err(unavailable(format!("the supervisor answered {answer:?}"))),
-        }
-    }
-
-    /// Sends one order and waits for the answer.
-    fn ask(&mut self, order: &impl serde::Serialize) -> Result<Report> {
-        let report = send(&mut self.orders, order).and_then(|()| receive(&mut self.reports));
-        match report.map_err(|e| Error::io("talking to the server's supervisor", e))? {
-            Some(Report::Failed(problem)) => Err(unavailable(problem)),
-            Some(report) => Ok(report),
-            None => Err(unavailable("its supervisor ended; the program given as supervisor must call supervise()")),
-        }
-    }
-
-    /// Lets the supervisor finish; if it was killed, does its work.
-    fn finish(self, ready: &Ready) -> Result<()> {
-        let Self { mut child, orders, cluster, throwaway, .. } = self;
-        drop(orders);
-        let status = child.wait().map_err(|e| Error::io("waiting for the server's supervisor", e))?;
-        if status.success() {
-            return Ok(());
-        }
-        // Its file proves that the id is still the server's and not given to some other process.
-        let is_server = Postmaster::of(&cluster.data()).is_some_and(|found| found.pid == ready.pid);
-        let how = if throwaway { Halt::Immediate } else { Halt::Fast };
-        if is_server && !end(ready.pid, how, || !is_alive(ready.pid)) {
-            return Err(Error::Conflict(format!("the server, process {}, does not end", ready.pid)));
-        }
-        if cluster.is_elsewhere(&ready.socket_dir) {
-            remove(&ready.socket_dir);
-        }
-        if throwaway {
-            remove(&cluster.dir);
-        }
-        Ok(())
     }
 }
 

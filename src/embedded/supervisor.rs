@@ -1,7 +1,7 @@
 //! The process between us and the server: it outlives us by the moment it takes to end the server.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
@@ -137,17 +137,15 @@ impl Supervisor {
         let begun = Instant::now();
         let mut anew = false;
         loop {
-            let log_before = fs::metadata(self.cluster.log()).map_or(0, |log| log.len());
-            match self.attempt(anew) {
+            let (log, before) = self.cluster.log().open().map_err(|e| e.to_string())?;
+            match self.attempt(log, anew) {
                 Ok((pid, port, socket_dir)) => return Ok(Ready { pid, port, socket_dir, first }),
                 Err(problem) => {
-                    let said = read_from(&self.cluster.log(), log_before);
-                    // Somebody took the port between our look and the server's; or sessions of a
-                    // postmaster that was killed still hold its shared memory.
-                    anew = said.contains("could not create any TCP/IP sockets");
-                    let wait = said.contains("is still in use") || said.contains("lock file \"postmaster.pid\"");
-                    if self.is_over() || !(anew || wait) || begun.elapsed() > PREDECESSOR_MAX {
-                        return Err(format!("{problem}{}", last_words(&said, &self.cluster.log())));
+                    let said = self.cluster.log().since(before);
+                    anew = said.port_is_taken();
+                    let try_again = anew || said.predecessor_is_there();
+                    if self.is_over() || !try_again || begun.elapsed() > PREDECESSOR_MAX {
+                        return Err(self.cluster.log().explain(&problem, &said));
                     }
                     thread::sleep(Duration::from_millis(if anew { 0 } else { 100 }));
                 }
@@ -155,25 +153,16 @@ impl Supervisor {
         }
     }
 
-    fn attempt(&mut self, anew: bool) -> Result<(u32, u16, PathBuf), String> {
-        let account = self.orders.account.clone();
+    /// Runs the server until it is ready or has ended; where it then listens.
+    fn attempt(&mut self, log: File, anew: bool) -> Result<(u32, u16, PathBuf), String> {
         let port = self.cluster.port(anew).map_err(|e| e.to_string())?;
         let socket_dir = match self.elsewhere.clone() {
             Some(dir) => dir,
-            None => self.cluster.socket_dir(account.as_ref()).map_err(|e| e.to_string())?,
+            None => self.cluster.socket_dir(self.orders.account.as_ref()).map_err(|e| e.to_string())?,
         };
         self.elsewhere = self.cluster.is_elsewhere(&socket_dir).then(|| socket_dir.clone());
-        let log = self.cluster.open_log().map_err(|e| e.to_string())?;
-        let log_too = log.try_clone().map_err(|e| e.to_string())?;
-        let mut postgres = self.program("postgres");
-        postgres.arg("-D").arg(self.cluster.data()).arg("-k").arg(&socket_dir).args(["-p", &port.to_string()]);
-        for setting in ["listen_addresses=127.0.0.1", "timezone=UTC", "log_timezone=UTC", "max_connections=200"] {
-            postgres.args(["-c", setting]);
-        }
-        for (name, value) in &self.orders.settings {
-            postgres.arg("-c").arg(format!("{name}={value}"));
-        }
-        postgres.stdin(Stdio::null()).stdout(log).stderr(log_too);
+        let mut postgres = self.postgres(port, &socket_dir);
+        postgres.stdin(Stdio::null()).stdout(log.try_clone().map_err(|e| e.to_string())?).stderr(log);
         let mut child =
             postgres.spawn().map_err(|e| format!("cannot start {}: {e}", self.orders.programs.display()))?;
         let outcome = self.await_ready(&mut child).map(|()| (child.id(), port, socket_dir));
@@ -183,6 +172,18 @@ impl Supervisor {
             end_child(&mut child, Halt::Immediate);
         }
         outcome
+    }
+
+    fn postgres(&self, port: u16, socket_dir: &Path) -> Command {
+        let mut postgres = self.program("postgres");
+        postgres.arg("-D").arg(self.cluster.data()).arg("-k").arg(socket_dir).args(["-p", &port.to_string()]);
+        for setting in ["listen_addresses=127.0.0.1", "timezone=UTC", "log_timezone=UTC", "max_connections=200"] {
+            postgres.args(["-c", setting]);
+        }
+        for (name, value) in &self.orders.settings {
+            postgres.arg("-c").arg(format!("{name}={value}"));
+        }
+        postgres
     }
 
     fn await_ready(&self, server: &mut Child) -> Result<(), String> {
@@ -241,7 +242,7 @@ impl Supervisor {
     /// A command that runs one of PostgreSQL's programs in a clean environment as the right account.
     fn program(&self, name: &str) -> Command {
         let mut command = Command::new(self.orders.programs.join(name));
-        // LC_ALL=C also keeps the server's messages in English: `start` looks for some of them.
+        // LC_ALL=C also keeps the server's messages in English: `Said` looks for some of them.
         command.current_dir("/").env_clear().env("LC_ALL", "C").env("PATH", &self.orders.programs);
         if let Some(account) = &self.orders.account {
             account.run(&mut command);
@@ -262,21 +263,4 @@ pub(super) fn remove(dir: &Path) {
         }
         thread::sleep(Duration::from_millis(20));
     }
-}
-
-/// What a file holds after its first `from` bytes.
-fn read_from(path: &Path, from: u64) -> String {
-    let mut bytes = Vec::new();
-    // An unreadable log is an empty one: it only improves a message.
-    let _ = File::open(path).and_then(|mut file| {
-        file.seek(SeekFrom::Start(from))?;
-        file.read_to_end(&mut bytes)
-    });
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// The server's own reason, from its log, and where to read more.
-fn last_words(said: &str, log: &Path) -> String {
-    let fatal = said.lines().rev().find_map(|line| line.split_once("FATAL:  ")).map(|(_, reason)| reason);
-    format!("{}; see {}", fatal.map(|reason| format!(": {reason}")).unwrap_or_default(), log.display())
 }

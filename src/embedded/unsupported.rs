@@ -1,5 +1,6 @@
 //! Systems without Unix sockets and process groups: every call says so.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use super::{Halt, Options, unavailable};
@@ -7,7 +8,6 @@ use crate::Result;
 
 /// A private PostgreSQL server; on this system none can be started.
 #[derive(Debug)]
-#[expect(clippy::empty_enums, reason = "a server that cannot exist on this system")]
 pub enum Server {}
 
 impl Server {
@@ -28,6 +28,16 @@ impl Server {
 
     /// Never called: no server exists.
     pub fn postmaster_pid(&self) -> u32 {
+        match *self {}
+    }
+
+    /// Never called: no server exists.
+    pub fn supervisor_pid(&self) -> Option<u32> {
+        match *self {}
+    }
+
+    /// Never called: no server exists.
+    pub fn dir(&self) -> Option<&Path> {
         match *self {}
     }
 

@@ -52,7 +52,7 @@ pub struct Executor {
 
 /// Runs one attempt to its end. `waited` is the time between the claim and now.
 pub async fn execute(executor: &Executor, run: &Claimed, waited: Duration, ctx: &Context) -> Executed {
-    let retry = run.retry.as_deref().and_then(|text| RetryPolicy::from_json(text).ok()).unwrap_or_default();
+    let retry: RetryPolicy = run.retry.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default();
     let verdict = |event| Executed::Verdict(Finished::of(run, waited, decide(run.standing(), event, &retry)));
     let Some(entry) = executor.registry.get(&run.handler) else { return verdict(Event::GivenBack) };
     if expired(run, waited) {

@@ -87,7 +87,7 @@ pub async fn orphans(conn: &mut PgConnection) -> sqlx::Result<Vec<Finished>> {
             };
             let cancelled: bool = row.try_get(11)?;
             let retry: Option<String> = row.try_get(6)?;
-            let retry = retry.and_then(|text| RetryPolicy::from_json(&text).ok()).unwrap_or_default();
+            let retry = retry.and_then(|text| text.parse::<RetryPolicy>().ok()).unwrap_or_default();
             let event = if cancelled {
                 Event::Cancelled { reason: "its worker died before it could stop".into() }
             } else {

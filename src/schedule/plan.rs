@@ -3,7 +3,7 @@
 mod series;
 mod single;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
 use super::slots::{Rate, Slots, later};
 use super::{Open, PERIOD_MIN, Schedule, Spec, Status, jitter, words};

@@ -34,7 +34,7 @@ const WARM: Duration = Duration::from_secs(1);
 /// How long it stays warm after a due time that brought nothing yet.
 const WARM_AT_DUE: Duration = Duration::from_millis(100);
 /// How often a deep sleeper renews its wish to be woken.
-const SLEEP_AGAIN: Duration = Duration::from_secs(25);
+const SLEEP_AGAIN: Duration = Duration::from_secs(10);
 /// How often a claim that came back short is followed by a sweep.
 const SWEEP_PAUSE: Duration = Duration::from_millis(100);
 /// A full batch each time: still sweep so often, for late and returned rows.
@@ -301,31 +301,37 @@ impl Poller {
             let _ = time::timeout(pause, self.shared.wake.notified()).await;
             return;
         }
-        if self.sleep_told.is_none_or(|told| told.elapsed() >= SLEEP_AGAIN) && self.tell_sleep(session).await {
-            return; // look once more before sleeping
+        match self.sleep_told {
+            None => {
+                self.tell_sleep(session).await;
+                return self.look_once_more(); // a row that came before we said so woke nobody
+            }
+            Some(told) if told.elapsed() >= SLEEP_AGAIN => self.tell_sleep(session).await,
+            Some(_) => {}
         }
         let next = *locked(&self.shared.next_due);
         let until = next.unwrap_or(now + SLEEP_AGAIN).min(self.next_prune).min(now + SLEEP_AGAIN);
         let _ = time::timeout_at(until, self.shared.wake.notified()).await;
     }
 
-    /// Asks producers to wake us. True: said now.
-    async fn tell_sleep(&mut self, session: &mut Session) -> bool {
+    /// Asks producers to wake us.
+    async fn tell_sleep(&mut self, session: &mut Session) {
         let deadline = session.deadline();
         let result = match session.connection().await {
             Ok(connection) => {
                 let queues = self.shared.config.queues.as_deref();
-                within(deadline, async {
-                    sqlx::query(SLEEP).bind(queues).execute(&mut *connection).await?;
-                    self.learn_next(connection).await
-                })
-                .await
+                within(deadline, sqlx::query(SLEEP).bind(queues).execute(connection)).await
             }
             Err(error) => Err(error),
         };
         self.sleep_told = Some(Instant::now());
+        if let Err(error) = session.settle(result) {
+            tracing::debug!(%error, "producers could not be asked to wake this worker; it polls");
+        }
+    }
+
+    fn look_once_more(&self) {
         self.shared.duties.sweep.store(true, Ordering::Release);
         self.shared.duties.fire.store(true, Ordering::Release);
-        session.settle(result).is_ok()
     }
 }

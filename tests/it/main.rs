@@ -1,9 +1,12 @@
 //! What watchbell promises, one module for each group of promises, run against a real PostgreSQL.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics, in what it calls too")]
 #![expect(unreachable_pub, reason = "in a binary nothing is reachable from outside")]
 
 mod support;
+mod table;
 
+mod claim;
 mod client;
 mod containers;
 mod cron;
@@ -13,4 +16,3 @@ mod embedded;
 mod guarding;
 mod planning;
 mod planning_properties;
-mod table;

@@ -201,7 +201,7 @@ impl Scene {
     }
 
     /// Inserts many runs at once: `select` gives the columns that `columns` names.
-    pub async fn enqueue_many(&mut self, columns: &str, select: &str) -> u64 {
+    pub async fn enqueue_many(&mut self, columns: &str, select: impl std::fmt::Display) -> u64 {
         self.psql(format!("insert into watchbell.runs_live (run_at, {columns}) select watchbell.clock(), {select}"))
             .await
     }
@@ -253,6 +253,11 @@ impl Scene {
     /// A quick claim, from the low-water marks on.
     pub async fn claim_quick(&mut self, worker: &mut Worker, limit: i64) -> Vec<Claimed> {
         claim(&mut self.sql, &worker.who, &mut worker.lanes, Reach::Quick, limit, Some(self.now)).await.unwrap()
+    }
+
+    /// One of the runs that there are to claim.
+    pub async fn claim_one_of(&mut self, worker: &mut Worker) -> Claimed {
+        self.claim(worker, 1).await.pop().expect("a run is due")
     }
 
     /// The one run that there is to claim.

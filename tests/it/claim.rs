@@ -1,17 +1,25 @@
 //! Which runs a worker takes, in which order, and how little it looks at for that.
 
 use chrono::TimeDelta;
-use sqlx::{Connection, PgConnection};
+use sqlx::Connection;
+use watchbell::lifecycle::claim::Claimed;
 use watchbell::run::transition::Event;
 
 use crate::support::Scene;
+use crate::support::scene::Worker;
 
-/// Rows and index entries of runs_live that this transaction has read.
-async fn examined(connection: &mut PgConnection) -> i64 {
+/// A thorough claim, and how many rows and index entries of runs_live it read.
+async fn measured_claim(scene: &mut Scene, worker: &mut Worker) -> (Vec<Claimed>, i64) {
+    // counted by the session, and not sent off (which begins anew) before the transaction ends
     let count = "select pg_stat_get_xact_tuples_returned('watchbell.runs_live'::regclass) \
                      + sum(pg_stat_get_xact_tuples_returned(i.indexrelid))::bigint \
                  from pg_index i where i.indrelid = 'watchbell.runs_live'::regclass";
-    sqlx::query_scalar(count).fetch_one(connection).await.unwrap()
+    scene.psql("begin").await;
+    let before: i64 = scene.value(count).await;
+    let claimed = scene.claim(worker, 10).await;
+    let after: i64 = scene.value(count).await;
+    scene.psql("commit").await;
+    (claimed, after - before)
 }
 
 #[tokio::test]
@@ -59,13 +67,9 @@ async fn a_run_is_not_claimed_before_its_time() {
 async fn future_runs_at_a_better_priority_cost_a_claim_nothing() {
     let mut scene = Scene::new().await;
     let mut a = scene.worker("a", &["mail"]).await;
-    scene.enqueue_many("priority, handler", "0, 'mail' from generate_series(1, 200000)").await;
-    scene.psql("update watchbell.runs_live set run_at = run_at + interval '1 day'; analyze watchbell.runs_live").await;
+    scene.enqueue_many_in("1 day", "priority, handler", "0, 'mail' from generate_series(1, 200000)").await;
     let id = scene.enqueue("mail").await;
-    scene.psql("begin").await;
-    let claimed = scene.claim(&mut a, 10).await;
-    let examined = examined(&mut scene.sql).await;
-    scene.psql("commit").await;
+    let (claimed, examined) = measured_claim(&mut scene, &mut a).await;
     assert_eq!(claimed.iter().map(|run| run.id).collect::<Vec<_>>(), [id]);
     assert!(examined < 50, "{examined} rows and entries for one run");
 }
@@ -137,16 +141,12 @@ async fn a_target_is_met_only_by_a_worker_with_all_its_labels() {
 async fn runs_that_nobody_here_serves_do_not_hide_those_behind_them() {
     let mut scene = Scene::new().await;
     let mut a = scene.worker("a", &["mail"]).await;
-    scene.enqueue_many("handler", "'unserved' from generate_series(1, 20000)").await;
-    scene.psql("update watchbell.runs_live set run_at = run_at - interval '1 s'; analyze watchbell.runs_live").await;
+    scene.enqueue_many_in("-1 s", "handler", "'unserved' from generate_series(1, 20000)").await;
     let id = scene.enqueue("mail").await;
     let mut sweeps = 0;
     loop {
         sweeps += 1;
-        scene.psql("begin").await;
-        let claimed = scene.claim(&mut a, 10).await;
-        let examined = examined(&mut scene.sql).await;
-        scene.psql("commit").await;
+        let (claimed, examined) = measured_claim(&mut scene, &mut a).await;
         assert!(examined < 11_000, "sweep {sweeps} examined {examined} rows and entries");
         if let Some(run) = claimed.first() {
             assert_eq!(run.id, id);

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics, in what it calls too")]
 #![expect(unreachable_pub, reason = "in a binary nothing is reachable from outside")]
 
+mod rescue;
+mod statements;
 mod support;
 mod table;
 
@@ -13,6 +15,8 @@ mod cron;
 mod cron_properties;
 mod databases;
 mod embedded;
+mod finish;
 mod guarding;
+mod limits;
 mod planning;
 mod planning_properties;

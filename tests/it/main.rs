@@ -3,10 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect is to panic")]
 #![expect(unreachable_pub, reason = "in a binary nothing is reachable from outside")]
 
+mod rescue;
+mod statements;
 mod support;
 mod table;
 
 mod cli;
+mod claim;
 mod client;
 mod containers;
 mod cron;
@@ -23,6 +26,9 @@ mod grammar;
 mod guarding;
 mod handlers;
 mod migrate;
+mod finish;
+mod guarding;
+mod limits;
 mod planning;
 mod planning_properties;
 mod rows;

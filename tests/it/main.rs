@@ -3,13 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect is to panic")]
 #![expect(unreachable_pub, reason = "in a binary nothing is reachable from outside")]
 
-mod rescue;
-mod statements;
 mod support;
 mod table;
 
-mod cli;
 mod claim;
+mod cli;
 mod client;
 mod containers;
 mod cron;
@@ -22,18 +20,19 @@ mod edits;
 mod embedded;
 mod ends;
 mod faults;
+mod finish;
 mod grammar;
 mod guarding;
 mod handlers;
-mod migrate;
-mod finish;
-mod guarding;
 mod limits;
+mod migrate;
 mod planning;
 mod planning_properties;
+mod rescue;
 mod rows;
 mod runs_view;
 mod sql_handler;
+mod statements;
 mod tidy;
 mod wake;
 mod worker;

@@ -17,4 +17,6 @@ mod faults;
 mod handlers;
 mod planning;
 mod planning_properties;
+mod times;
+mod wake_up;
 mod worker;

@@ -36,6 +36,8 @@ pub(super) enum Phase {
 #[derive(Debug, Default)]
 pub(super) struct Duties {
     pub(super) fire: AtomicBool,
+    /// What comes due next may have changed.
+    pub(super) ahead: AtomicBool,
     pub(super) sweep: AtomicBool,
     pub(super) keyed: AtomicBool,
     pub(super) rescue: AtomicBool,

@@ -9,7 +9,7 @@ use crate::support::ask::{insert, one, row, until_status};
 use crate::support::crew::{hand, start};
 use crate::support::database::install;
 use crate::support::private::options;
-use crate::support::wait::{until, until_true};
+use crate::support::wait::until_true;
 use crate::support::{Database, skip};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -96,14 +96,11 @@ async fn a_producer_that_holds_the_gate_keeps_no_one_elses_rows_waiting() {
 async fn due_times_are_met_without_any_wake_up() {
     let database = Database::fresh().await;
     let pool = &database.pool;
-    let worker = start(
-        hand(pool, "punctual")
-            .handler("mail", nothing)
-            .handler("again", |ctx: watchbell::Context| async move {
-                let wait = Duration::from_millis(1300);
-                if ctx.attempt() == 1 { Err(watchbell::retry_after("later", wait)) } else { Ok(()) }
-            }),
-    );
+    let worker =
+        start(hand(pool, "punctual").handler("mail", nothing).handler("again", |ctx: watchbell::Context| async move {
+            let wait = Duration::from_millis(1300);
+            if ctx.attempt() == 1 { Err(watchbell::retry_after("later", wait)) } else { Ok(()) }
+        }));
     until_asleep(pool).await;
     sqlx::query("insert into watchbell.schedules (name, run_at, handler) values ('once', now() + '1.6 s', 'mail')")
         .execute(pool)
@@ -126,7 +123,11 @@ async fn due_times_are_met_without_any_wake_up() {
 
 #[tokio::test]
 async fn an_idle_worker_sends_about_one_statement_a_second() {
-    let server = match watchbell::embedded::Server::start(options().setting("log_statement", "all").setting("log_line_prefix", "%a|")).await {
+    let server = match watchbell::embedded::Server::start(
+        options().setting("log_statement", "all").setting("log_line_prefix", "%a|"),
+    )
+    .await
+    {
         Ok(server) => server,
         Err(e) => return skip(&e.to_string()),
     };

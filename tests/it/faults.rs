@@ -228,7 +228,7 @@ async fn a_crash_of_the_server_costs_no_worker_and_no_run() {
     until_true(pool, "select count(*) = 30 from watchbell.runs_live where status = 'running'", SOON).await;
 
     let backend: i32 =
-        one(pool, "select pid from pg_stat_activity where application_name = 'watchbell finish' limit 1").await;
+        one(pool, "select pid from pg_stat_activity where application_name = 'watchbell poll' limit 1").await;
     kill_backend(backend);
     let crashed = Instant::now();
     until_true(pool, "select count(*) = 30 from watchbell.runs where status = 'normal'", SOON).await;

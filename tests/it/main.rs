@@ -34,5 +34,7 @@ mod runs_view;
 mod sql_handler;
 mod statements;
 mod tidy;
+mod times;
 mod wake;
+mod wake_up;
 mod worker;

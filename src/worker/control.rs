@@ -14,7 +14,7 @@ use crate::{
     Error, Result,
     handler::StopReason,
     lifecycle::{
-        register::{self, stop},
+        register::{self, give_up, stop},
         renew::{Hints, renew, take_presence},
     },
 };
@@ -61,10 +61,19 @@ pub(super) fn start(shared: Arc<Shared>, session: Session) -> Result<Control> {
 
 async fn beat_until(shared: &Shared, mut session: Session, end: CancellationToken) {
     let mut pause = Duration::ZERO;
+    // the runs of this number were dropped, so it must end: under it nobody would ever take them back
+    let mut dropped = false;
     loop {
         tokio::select! {
             () = end.cancelled() => break,
             () = time::sleep(pause) => {}
+        }
+        if dropped {
+            match reregister(shared, &mut session).await {
+                Ok(()) => (pause, dropped) = (Duration::ZERO, false),
+                Err(error) => pause = failed(shared, &error).0,
+            }
+            continue;
         }
         let began = Instant::now();
         match beat(shared, &mut session).await {
@@ -77,11 +86,9 @@ async fn beat_until(shared: &Shared, mut session: Session, end: CancellationToke
             Ok(None) => {
                 tracing::warn!(worker = shared.worker(), "declared dead: dropping all runs, registering anew");
                 lose(shared);
-                pause = reregister(shared, &mut session).await;
+                (pause, dropped) = (Duration::ZERO, true);
             }
-            Err(error) => {
-                pause = failed(shared, &error);
-            }
+            Err(error) => (pause, dropped) = failed(shared, &error),
         }
     }
     if let Ok(connection) = session.connection().await {
@@ -168,26 +175,27 @@ fn lose(shared: &Shared) {
     }
 }
 
-async fn reregister(shared: &Shared, session: &mut Session) -> Duration {
+/// Ends the old number, where nobody else did, and takes a new one.
+async fn reregister(shared: &Shared, session: &mut Session) -> sqlx::Result<()> {
     // a new session, so that the old number's presence lock is not held on
     session.close().await;
     let deadline = session.deadline();
-    let result = match session.connection().await {
-        Ok(connection) => within(deadline, register::register(connection, &shared.who, None)).await,
-        Err(error) => Err(error),
-    };
-    match session.settle(result) {
-        Ok(worker) => {
-            tracing::info!(worker, "registered anew");
-            shared.renumber(worker);
-            Duration::ZERO
-        }
-        Err(error) => failed(shared, &error),
-    }
+    let connection = session.connection().await?;
+    let result = within(deadline, async {
+        give_up(connection, shared.worker()).await?;
+        register::register(connection, &shared.who, None).await
+    })
+    .await;
+    let worker = session.settle(result)?;
+    tracing::info!(worker, "registered anew");
+    shared.renumber(worker);
+    shared.ask(&shared.duties.rescue);
+    Ok(())
 }
 
-/// A heartbeat that did not come through. Without one for most of a lease, the worker fences itself.
-fn failed(shared: &Shared, error: &sqlx::Error) -> Duration {
+/// A heartbeat that did not come through: how long to wait, and whether the worker has fenced itself, as it
+/// does without one for most of a lease.
+fn failed(shared: &Shared, error: &sqlx::Error) -> (Duration, bool) {
     let (silent, first) = {
         let mut beat = locked(&shared.beat);
         beat.on_time = 0;
@@ -198,11 +206,12 @@ fn failed(shared: &Shared, error: &sqlx::Error) -> Duration {
         tracing::warn!(%error, "heartbeat failed; trying again");
     }
     let margin = shared.config.lease / 5;
-    if silent > shared.config.lease - margin && shared.in_hand() > 0 {
+    let dropped = silent > shared.config.lease - margin && shared.in_hand() > 0;
+    if dropped {
         tracing::error!(?silent, lease = ?shared.config.lease, "no heartbeat for most of the lease: cancelling all runs");
         lose(shared);
     }
     // 50 ms to 1 s, growing with the silence, with full jitter
     let most = (silent / 4).clamp(Duration::from_millis(50), BEAT);
-    most.mul_f64(0.5 + fastrand::f64() / 2.0)
+    (most.mul_f64(0.5 + fastrand::f64() / 2.0), dropped)
 }

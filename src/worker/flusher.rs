@@ -3,7 +3,7 @@
 //! A batch goes when 100 wait, when the oldest is 5 ms old, or at once when nothing else is running: so the
 //! first result after idleness is not held up, and a busy worker sends few statements.
 
-use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{collections::HashSet, sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use tokio::{
     sync::mpsc::UnboundedReceiver,
@@ -138,6 +138,10 @@ async fn singly(
 fn settle(shared: &Shared, written: &[Finished], recorded: &Recorded, held: &mut Vec<Finished>) {
     for id in &recorded.superseded {
         tracing::warn!(run = id, "a late verdict was refused: another worker has the run");
+    }
+    let still: HashSet<i64> = recorded.held.iter().map(|f| f.id).collect();
+    for finished in written.iter().filter(|f| !still.contains(&f.id)) {
+        shared.ended(finished.id, finished.fence);
     }
     let settled = written.len() - recorded.held.len();
     shared.backlog.fetch_sub(settled, Ordering::Relaxed);

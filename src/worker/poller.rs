@@ -43,6 +43,11 @@ const SWEEP_AT_LEAST: Duration = Duration::from_secs(1);
 const FIRE_BATCH: usize = 200;
 /// Runs in one claim.
 const CLAIM_MAX: usize = 500;
+/// After a pass that failed: how soon to look for claims whose answer was lost, how often, and until when. A
+/// statement whose client is gone may commit for as long as the session's `statement_timeout` of 15 s.
+const UNHELD_FIRST: Duration = Duration::from_secs(2);
+const UNHELD_EVERY: Duration = Duration::from_secs(6);
+const UNHELD_UNTIL: Duration = Duration::from_secs(20);
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
 struct Poller {
@@ -54,6 +59,8 @@ struct Poller {
     sweep_cost: Duration,
     sleep_told: Option<Instant>,
     next_prune: Instant,
+    /// When to look for claims whose answer was lost, and until when to go on.
+    unheld: Option<(Instant, Instant)>,
 }
 
 /// Polls until the worker drains; after that only what the drain needs (requests).
@@ -73,6 +80,7 @@ pub(super) async fn poll(shared: Arc<Shared>, mut session: Session) {
         sweep_cost: Duration::ZERO,
         sleep_told: None,
         next_prune: now + PRUNE_EVERY.mul_f64(fastrand::f64()),
+        unheld: None,
     };
     let mut failures = 0_u32;
     while poller.shared.phase() < Phase::Over {
@@ -92,6 +100,8 @@ pub(super) async fn poll(shared: Arc<Shared>, mut session: Session) {
                 if failures == 1 {
                     tracing::warn!(%error, "polling failed; trying again");
                 }
+                let now = Instant::now();
+                poller.unheld = Some((now + UNHELD_FIRST, now + UNHELD_UNTIL));
                 let pause = Duration::from_millis(20) * 2_u32.pow(failures.min(6));
                 time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
                 poller.shared.ask(&poller.shared.duties.sweep);
@@ -109,6 +119,7 @@ impl Poller {
         if self.shared.phase() > Phase::Running || !self.shared.may_claim() {
             return Ok(false);
         }
+        self.give_back_unheld(conn).await?;
         let due = self.due();
         let mut busy = false;
         if due || take(&self.shared.duties.fire) {
@@ -126,6 +137,24 @@ impl Poller {
             self.once(conn).await?;
         }
         Ok(busy)
+    }
+
+    /// Gives back claims that this worker does not know of, if it has reason to think that there are some.
+    /// Only this task claims, so none is under way meanwhile on a sound connection.
+    async fn give_back_unheld(&mut self, conn: &mut PgConnection) -> sqlx::Result<()> {
+        let now = Instant::now();
+        let Some((_, until)) = self.unheld.filter(|(next, _)| *next <= now) else { return Ok(()) };
+        let worker = self.shared.worker();
+        let unheld = rescue::unheld(conn, worker, |id, fence| self.shared.knows(id, fence)).await?;
+        // a number given up meanwhile takes its runs along, as those of a dead worker
+        if !unheld.is_empty() && worker == self.shared.worker() && self.shared.may_claim() {
+            let recorded = finish(conn, unheld, None).await?;
+            tracing::warn!(runs = recorded.accepted.len(), "claims whose answer was lost are given back");
+            self.shared.duties.sweep.store(true, Ordering::Release);
+            self.shared.duties.keyed.store(true, Ordering::Release);
+        }
+        self.unheld = (now < until).then(|| (now + UNHELD_EVERY, until));
+        Ok(())
     }
 
     /// Whether a known due time has come; it is forgotten with that.
@@ -311,6 +340,7 @@ impl Poller {
         }
         let next = *locked(&self.shared.next_due);
         let until = next.unwrap_or(now + SLEEP_AGAIN).min(self.next_prune).min(now + SLEEP_AGAIN);
+        let until = self.unheld.map_or(until, |(look, _)| until.min(look.max(now + WARM_AT_DUE)));
         let _ = time::timeout_at(until, self.shared.wake.notified()).await;
     }
 

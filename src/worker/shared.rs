@@ -1,7 +1,7 @@
 //! What the tasks of one worker share, all of it in memory and all of it disposable.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering},
@@ -89,9 +89,11 @@ pub(super) struct Shared {
     pub(super) next_due: Mutex<Option<Instant>>,
     pub(super) beat: Mutex<Beat>,
     held: Mutex<HashMap<i64, Held>>,
+    /// Id and fence of runs that are out of hand and whose end is not written yet.
+    ending: Mutex<HashSet<(i64, i64)>>,
     in_hand: AtomicUsize,
     /// A run that ended tells the drain.
-    ended: Notify,
+    released: Notify,
     worker: AtomicI32,
     phase: watch::Sender<Phase>,
     results: mpsc::UnboundedSender<Finished>,
@@ -127,8 +129,9 @@ impl Shared {
             next_due: Mutex::new(None),
             beat: Mutex::new(beat),
             held: Mutex::default(),
+            ending: Mutex::default(),
             in_hand: AtomicUsize::new(0),
-            ended: Notify::new(),
+            released: Notify::new(),
             worker: AtomicI32::new(worker),
             phase: watch::Sender::new(Phase::Running),
             results,
@@ -144,6 +147,7 @@ impl Shared {
 
     pub(super) fn renumber(&self, worker: i32) {
         self.worker.store(worker, Ordering::Release);
+        locked(&self.ending).clear(); // of the old number
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -212,18 +216,33 @@ impl Shared {
             return None;
         }
         let released = held.remove(&id);
+        locked(&self.ending).insert((id, fence)); // before the lock goes: it is known all the while
         drop(held);
         self.in_hand.fetch_sub(1, Ordering::Relaxed);
-        self.ended.notify_one();
+        self.released.notify_one();
         released
     }
 
     /// Every run in hand, taken out of it.
     pub(super) fn release_all(&self) -> Vec<Held> {
-        let all: Vec<Held> = locked(&self.held).drain().map(|(_, held)| held).collect();
+        let mut held = locked(&self.held);
+        let all: Vec<Held> = held.drain().map(|(_, held)| held).collect();
+        locked(&self.ending).extend(all.iter().map(|held| (held.run.id, held.run.fence)));
+        drop(held);
         self.in_hand.fetch_sub(all.len(), Ordering::Relaxed);
-        self.ended.notify_one();
+        self.released.notify_one();
         all
+    }
+
+    /// The end of a run is written, or there is none to be written.
+    pub(super) fn ended(&self, id: i64, fence: i64) {
+        locked(&self.ending).remove(&(id, fence));
+    }
+
+    /// Whether a claim of this worker is accounted for: in hand, or its end about to be written.
+    pub(super) fn knows(&self, id: i64, fence: i64) -> bool {
+        let held = locked(&self.held);
+        held.get(&id).is_some_and(|held| held.run.fence == fence) || locked(&self.ending).contains(&(id, fence))
     }
 
     /// Asks one run's handler to stop.
@@ -242,7 +261,7 @@ impl Shared {
     pub(super) async fn idle(&self) {
         while self.in_hand() > 0 {
             // the timeout covers an end between the check and the wait
-            let _ = tokio::time::timeout(Duration::from_millis(50), self.ended.notified()).await;
+            let _ = tokio::time::timeout(Duration::from_millis(50), self.released.notified()).await;
         }
     }
 

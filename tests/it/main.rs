@@ -18,6 +18,7 @@ mod drain;
 mod embedded;
 mod guarding;
 mod handlers;
+mod lost;
 mod planning;
 mod planning_properties;
 mod tidy;

@@ -25,6 +25,7 @@ mod grammar;
 mod guarding;
 mod handlers;
 mod limits;
+mod lost;
 mod migrate;
 mod planning;
 mod planning_properties;

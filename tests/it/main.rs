@@ -25,7 +25,6 @@ mod grammar;
 mod guarding;
 mod handlers;
 mod limits;
-mod lost;
 mod migrate;
 mod planning;
 mod planning_properties;

@@ -4,14 +4,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+use sqlx::{Connection, PgConnection, PgPool};
 
+use super::guard;
 use super::shared::{Shared, shared};
 
 /// A database of one test, dropped with it, panic or not.
 pub struct Database {
-    /// For the login that owns it; no superuser on a private server.
+    /// For the login that owns it; no superuser on a private server, and over the socket there.
     pub url: String,
+    /// The same login over TCP with its password: for tests of the network.
+    pub tcp_url: String,
     /// For whoever may do more: superuser on a private server, else the same login.
     pub admin_url: String,
     /// At most 8 connections, opened when needed.
@@ -51,10 +54,11 @@ impl Database {
         let name = format!("watchbell_test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         shared.create_database(&name, template).await;
         let url = with_database(&shared.login_url, &name);
+        let tcp_url = with_database(&shared.tcp_url, &name);
         let admin_url = with_database(&shared.admin_url, &name);
         let options = PgPoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(15));
         let pool = options.connect_lazy(&url).unwrap();
-        Self { url, admin_url, pool, name, shared }
+        Self { url, tcp_url, admin_url, pool, name, shared }
     }
 }
 
@@ -64,16 +68,13 @@ impl Drop for Database {
     }
 }
 
-/// Brings the schema into the database at `url`, the way every test wants it.
+/// Brings the schema into the database at `url`, and the trigger that guards every status change in it.
 pub async fn install(url: &str) {
     let mut connection = PgConnection::connect(url).await.unwrap();
     watchbell::migrate::up(&mut connection).await.unwrap();
-    prepare_template(&mut connection).await;
+    guard::install(&mut connection).await;
     connection.close().await.unwrap();
 }
-
-/// What tests add to the schema: here goes the trigger that guards every status change.
-async fn prepare_template(_connection: &mut PgConnection) {}
 
 /// The same address with another database.
 pub fn with_database(url: &str, name: &str) -> String {

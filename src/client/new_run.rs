@@ -1,5 +1,6 @@
 //! One run to be inserted.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -11,6 +12,7 @@ use sqlx::postgres::types::PgInterval;
 use super::check;
 use crate::db::Named;
 use crate::error::{Error, Result};
+use crate::retry::RetryPolicy;
 use crate::run::RunId;
 
 /// A run that is wanted: which handler, with what payload, when and how.
@@ -73,6 +75,13 @@ pub(super) fn interval(duration: Duration) -> PgInterval {
 /// Any value as JSON text; text that is JSON already (a [`RawValue`]) passes as it is.
 pub(super) fn json_text(field: &str, value: &(impl Serialize + ?Sized)) -> Result<String> {
     serde_json::to_string(value).map_err(|e| Error::invalid(field, format!("cannot be written as JSON: {e}")))
+}
+
+/// A retry policy as JSON text, checked.
+pub(super) fn retry_text(subject: &str, policy: &(impl Serialize + ?Sized)) -> Result<String> {
+    let text = json_text(subject, policy)?;
+    RetryPolicy::from_str(&text).map_err(|e| Error::invalid(subject, e.to_string()))?;
+    Ok(text)
 }
 
 impl NewRun {
@@ -143,6 +152,15 @@ impl NewRun {
     #[must_use]
     pub fn max_attempts(self, attempts: i16) -> Self {
         Self { max_attempts: Some(attempts), ..self }
+    }
+
+    /// How long to wait before each further attempt: `{"strategy": "fixed", "base": "30s"}`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] names the key at fault, see [`RetryPolicy::from_json`](crate::retry::RetryPolicy::from_json).
+    pub fn retry(self, policy: &(impl Serialize + ?Sized)) -> Result<Self> {
+        let text = retry_text(&self.subject(), policy)?;
+        Ok(Self { retry: Some(text), ..self })
     }
 
     /// How long one attempt may take; `None` is without limit.

@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 use chrono::TimeDelta;
 use serde_json::json;
 use sqlx::{PgPool, Row};
-use watchbell::RunId;
 use watchbell::client::{self, Cancelled, Change, NewRun, NewSchedule, Runs, Schedules, insert_many};
 use watchbell::db::{self, DatabaseUrl};
 use watchbell::schedule::{Misfire, Overlap};
-use watchbell::{Error, Status, db::Session};
+use watchbell::{Error, RunId, Status, db::Session};
 
 use crate::support::Database;
 
@@ -46,6 +45,8 @@ async fn every_option_of_a_run_arrives() {
             .timeout(Duration::from_millis(90_500))
             .concurrency_key("post office")
             .target("zone = eu, disk=ssd")
+            .retry(&json!({"strategy": "fixed", "base": "30s"}))
+            .unwrap()
             .tags(["a \"b\"", "c\\d", ""])
     };
     let one = run().insert(&database.pool).await.unwrap().unwrap();
@@ -63,7 +64,10 @@ async fn every_option_of_a_run_arrives() {
         assert_eq!((row.status, row.attempt, row.trigger.as_str()), (Status::Pending, 0, "enqueue"));
     }
     let timeouts: Vec<bool> =
-        sqlx::query_scalar("select timeout = '90.5 s' from watchbell.runs").fetch_all(&database.pool).await.unwrap();
+        sqlx::query_scalar("select timeout = '90.5 s' and retry->>'base' = '30s' from watchbell.runs")
+            .fetch_all(&database.pool)
+            .await
+            .unwrap();
     assert_eq!(timeouts, [true, true]);
     let shared: (i64, i64) = sqlx::query_as(
         "select (select count(*) from watchbell.queues where name = 'letters'), \

@@ -12,6 +12,8 @@ use crate::support::ask::{insert, one, row, until_status};
 use crate::support::crew::{hand, start};
 use crate::support::wait::until_true;
 
+const SOON: Duration = Duration::from_secs(30);
+
 async fn nothing() {}
 
 async fn refusal(worker: Builder) -> Error {
@@ -48,10 +50,7 @@ async fn an_option_out_of_bounds_is_named_with_its_bounds() {
         (|w| w.slots(0), "slots: 0 is out of range 1 to 10000"),
         (|w| w.queues(Vec::<String>::new()), "queues: 0 is out of range 1 to 1000"),
         (|w| w.label("zone", "eu west"), "labels: \"zone=eu west\" must be key=value without blanks and commas"),
-        (
-            |w| w.drain_timeout(Duration::from_secs(86_401)),
-            "drain_timeout: 86401s is out of range 0ns to 86400s",
-        ),
+        (|w| w.drain_timeout(Duration::from_secs(86_401)), "drain_timeout: 86401s is out of range 0ns to 86400s"),
     ];
     for (with, sentence) in options {
         let worker = with(Worker::builder(unconnected()).handler("mail", nothing));
@@ -74,10 +73,7 @@ async fn a_missing_schema_is_said_with_the_command_that_makes_it() {
     let database = Database::empty().await;
     let error = refusal(hand(&database.pool, "early").handler("mail", nothing)).await;
     assert!(matches!(error, Error::Schema(SchemaMismatch::Missing)));
-    assert_eq!(
-        error.to_string(),
-        "schema watchbell does not exist in this database; run: watchbell migrate up"
-    );
+    assert_eq!(error.to_string(), "schema watchbell does not exist in this database; run: watchbell migrate up");
 }
 
 #[tokio::test]
@@ -87,12 +83,12 @@ async fn a_run_of_an_unknown_handler_waits_for_a_worker_that_has_it() {
     let other = start(hand(pool, "other").handler("other", nothing));
     let rare = insert(pool, "rare", &[]).await;
     let plain = insert(pool, "other", &[]).await;
-    until_status(pool, plain, "normal", Duration::from_secs(5)).await;
+    until_status(pool, plain, "normal", SOON).await;
     let waiting = row(pool, rare).await;
     assert_eq!((waiting.status.as_str(), waiting.attempt, waiting.fence), ("pending", 0, 0));
 
     let able = start(hand(pool, "able").handler("rare", nothing));
-    until_status(pool, rare, "normal", Duration::from_secs(5)).await;
+    until_status(pool, rare, "normal", SOON).await;
     other.stop().await;
     able.stop().await;
 }
@@ -102,7 +98,7 @@ async fn a_worker_is_seen_in_its_row_from_start_to_stop() {
     let database = Database::fresh().await;
     let pool = &database.pool;
     let worker = start(hand(pool, "seen").handler("mail", nothing).slots(3).label("zone", "eu"));
-    until_true(pool, "select state = 'running' and presence from watchbell.workers", Duration::from_secs(5)).await;
+    until_true(pool, "select state = 'running' and presence from watchbell.workers", SOON).await;
     let said: bool = one(
         pool,
         "select name = 'seen' and slots = 3 and handlers = '{mail}' and queues is null and labels @> '{zone=eu}' \

@@ -3,10 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics, in what it calls too")]
 #![expect(unreachable_pub, reason = "in a binary nothing is reachable from outside")]
 
+mod prune;
+mod races;
 mod rescue;
 mod statements;
 mod support;
 mod table;
+mod transactional;
 
 mod claim;
 mod client;
@@ -16,6 +19,7 @@ mod cron_properties;
 mod databases;
 mod embedded;
 mod finish;
+mod fire;
 mod guarding;
 mod limits;
 mod planning;

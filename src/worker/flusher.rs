@@ -142,6 +142,13 @@ fn settle(shared: &Shared, written: &[Finished], recorded: &Recorded, held: &mut
     let settled = written.len() - recorded.held.len();
     shared.backlog.fetch_sub(settled, Ordering::Relaxed);
     held.extend(recorded.held.iter().cloned());
+    let again = written.iter().filter(|f| recorded.accepted.contains(&f.id)).filter_map(|f| f.verdict.delay).min();
+    if let Some(delay) = again {
+        shared.due_in(delay); // nobody is notified of a retry
+    }
+    if written.iter().any(|f| f.schedule_id.is_some()) {
+        shared.ask(&shared.duties.ahead); // a fixed delay counts from this end
+    }
     if written.iter().any(|f| f.concurrency_key.is_some()) {
         shared.ask(&shared.duties.keyed); // there is room under a limit
     }

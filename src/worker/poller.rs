@@ -4,7 +4,7 @@
 //! a hint of the heartbeat, or the next due time. Before that it tells producers to wake it, and looks
 //! once more. Without any wake-up a row waits at most for the next heartbeat, a second.
 
-use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{collections::HashSet, sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use sqlx::PgConnection;
 use tokio::time::{self, Instant};
@@ -44,6 +44,10 @@ const FIRE_BATCH: usize = 200;
 /// Runs in one claim.
 const CLAIM_MAX: usize = 500;
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
+/// Between two questions of what comes due next.
+const AHEAD_PAUSE: Duration = Duration::from_millis(50);
+/// Between two looks for claims that this worker does not know of.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 struct Poller {
     shared: Arc<Shared>,
@@ -54,6 +58,12 @@ struct Poller {
     sweep_cost: Duration,
     sleep_told: Option<Instant>,
     next_prune: Instant,
+    /// Not before this time is it asked again what comes due next.
+    next_ahead: Instant,
+    /// When to look for claims that this worker does not know of.
+    next_look: Option<Instant>,
+    /// Those that the last look found, with their fences.
+    strays: HashSet<(i64, i64)>,
 }
 
 /// Polls until the worker drains; after that only what the drain needs (requests).
@@ -73,6 +83,9 @@ pub(super) async fn poll(shared: Arc<Shared>, mut session: Session) {
         sweep_cost: Duration::ZERO,
         sleep_told: None,
         next_prune: now + PRUNE_EVERY.mul_f64(fastrand::f64()),
+        next_ahead: now,
+        next_look: None,
+        strays: HashSet::new(),
     };
     let mut failures = 0_u32;
     while poller.shared.phase() < Phase::Over {
@@ -89,6 +102,7 @@ pub(super) async fn poll(shared: Arc<Shared>, mut session: Session) {
             }
             Err(error) => {
                 failures += 1;
+                poller.next_look = Some(Instant::now() + LOOK_PAUSE);
                 if failures == 1 {
                     tracing::warn!(%error, "polling failed; trying again");
                 }
@@ -135,6 +149,7 @@ impl Poller {
         if due {
             *next = None;
             self.shared.duties.fire.store(true, Ordering::Release);
+            self.shared.duties.ahead.store(true, Ordering::Release);
         }
         due
     }
@@ -154,7 +169,11 @@ impl Poller {
         if take(&duties.resume) && prune::resume(conn, None).await? > 0 {
             duties.fire.store(true, Ordering::Release);
         }
-        if take(&duties.rescue) {
+        if self.next_ahead <= Instant::now() && take(&duties.ahead) {
+            self.next_ahead = Instant::now() + AHEAD_PAUSE;
+            self.learn_next(conn).await?;
+        }
+        if take(&self.shared.duties.rescue) {
             self.rescue(conn).await?;
         }
         if Instant::now() >= self.next_prune {
@@ -163,12 +182,41 @@ impl Poller {
                 tracing::warn!(%error, "pruning failed; trying again within a minute");
             }
             self.rescue(conn).await?;
+            self.next_look.get_or_insert_with(Instant::now);
+        }
+        if self.next_look.is_some_and(|at| at <= Instant::now()) {
+            self.look_for_strays(conn).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives back claims whose reply was lost: without this they would stay as long as this worker lives.
+    ///
+    /// Only what two looks find: at the first, a verdict may be between the task and the flusher.
+    async fn look_for_strays(&mut self, conn: &mut PgConnection) -> sqlx::Result<()> {
+        self.next_look = Some(Instant::now() + LOOK_PAUSE);
+        if !self.shared.may_claim() || self.shared.backlog.load(Ordering::Relaxed) > 0 {
+            return Ok(());
+        }
+        let found = rescue::strays(conn, self.shared.worker(), &self.shared.held_ids()).await?;
+        let (known, new): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|stray| self.strays.contains(&(stray.id, stray.fence)));
+        self.strays = new.iter().map(|stray| (stray.id, stray.fence)).collect();
+        if new.is_empty() {
+            self.next_look = None;
+        }
+        if !known.is_empty() {
+            tracing::warn!(runs = known.len(), "claims whose reply was lost are given back");
+            finish(conn, known, None).await?;
+            self.shared.duties.sweep.store(true, Ordering::Release);
+            self.shared.duties.keyed.store(true, Ordering::Release);
         }
         Ok(())
     }
 
     async fn rescue(&mut self, conn: &mut PgConnection) -> sqlx::Result<()> {
-        let by = self.shared.judgement();
+        let mut by = self.shared.judgement();
+        by.by_presence = by.by_presence && rescue::is_present(conn, self.shared.worker()).await?;
         for dead in rescue::declare_dead(conn, self.shared.worker(), by, None).await? {
             tracing::warn!(dead = dead.id, name = dead.name, host = dead.host, pid = dead.pid, silent = ?dead.silent, "a worker died");
         }
@@ -233,6 +281,11 @@ impl Poller {
             return Ok(false);
         }
         let want = want.min(CLAIM_MAX);
+        let shared = Arc::clone(&self.shared);
+        let _claiming = shared.claiming.lock().await;
+        if shared.phase() > Phase::Running {
+            return Ok(false);
+        }
         let asked = take(&self.shared.duties.sweep);
         let mut runs = self.some(conn, Reach::Quick, want).await?;
         if self.sweep_is_due(asked, runs.len() < want) {
@@ -252,6 +305,9 @@ impl Poller {
             runs.extend(keyed);
         }
         if runs.is_empty() {
+            if asked {
+                self.shared.duties.ahead.store(true, Ordering::Release); // what it was woken for may be due later
+            }
             return Ok(false);
         }
         self.stay_warm();
@@ -310,7 +366,9 @@ impl Poller {
             Some(_) => {}
         }
         let next = *locked(&self.shared.next_due);
-        let until = next.unwrap_or(now + SLEEP_AGAIN).min(self.next_prune).min(now + SLEEP_AGAIN);
+        let ahead = self.shared.duties.ahead.load(Ordering::Relaxed).then_some(self.next_ahead);
+        let until =
+            [next, self.next_look, ahead].into_iter().flatten().fold(self.next_prune.min(now + SLEEP_AGAIN), Ord::min);
         let _ = time::timeout_at(until, self.shared.wake.notified()).await;
     }
 

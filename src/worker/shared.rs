@@ -36,6 +36,8 @@ pub(super) enum Phase {
 #[derive(Debug, Default)]
 pub(super) struct Duties {
     pub(super) fire: AtomicBool,
+    /// What comes due next may have changed.
+    pub(super) ahead: AtomicBool,
     pub(super) sweep: AtomicBool,
     pub(super) keyed: AtomicBool,
     pub(super) rescue: AtomicBool,
@@ -80,6 +82,8 @@ pub(super) struct Shared {
     pub(super) duties: Duties,
     /// Wakes the poller.
     pub(super) wake: Notify,
+    /// Held while runs are claimed: whoever gets it after the phase has changed sees every run in hand.
+    pub(super) claiming: tokio::sync::Mutex<()>,
     pub(super) slots: Semaphore,
     /// Runs that took their worker down twice run alone: they hold this for writing, all others for reading.
     pub(super) alone: RwLock<()>,
@@ -122,6 +126,7 @@ impl Shared {
             executor,
             duties: Duties::default(),
             wake: Notify::new(),
+            claiming: tokio::sync::Mutex::default(),
             alone: RwLock::new(()),
             backlog: AtomicUsize::new(0),
             next_due: Mutex::new(None),
@@ -165,6 +170,17 @@ impl Shared {
         let _ = self.phase.subscribe().wait_for(|now| *now >= phase).await;
     }
 
+    /// Something comes due after this long, as far as this worker knows; it may know of something earlier.
+    pub(super) fn due_in(&self, wait: Duration) {
+        let at = Instant::now() + wait;
+        let mut next = locked(&self.next_due);
+        if next.is_none_or(|next| at < next) {
+            *next = Some(at);
+            drop(next);
+            self.wake.notify_one();
+        }
+    }
+
     /// Sets a duty and wakes the poller.
     pub(super) fn ask(&self, duty: &AtomicBool) {
         duty.store(true, Ordering::Release);
@@ -205,14 +221,17 @@ impl Shared {
         locked(&self.held).get_mut(&id).map(change)
     }
 
-    /// A run is out of hand; `None` when somebody else ended it first.
-    pub(super) fn release(&self, id: i64, fence: i64) -> Option<Held> {
+    /// Takes a run out of hand; `None` when somebody else ended it first. `then` reports its end before it
+    /// stops counting: a drain that sees nothing in hand may close the flusher's inbox at once.
+    pub(super) fn release<T>(&self, id: i64, fence: i64, then: impl FnOnce(Held) -> T) -> Option<T> {
         let mut held = locked(&self.held);
         if held.get(&id).is_none_or(|h| h.run.fence != fence) {
             return None;
         }
-        let released = held.remove(&id);
-        drop(held);
+        let released = held.remove(&id).map(|released| {
+            drop(held);
+            then(released)
+        });
         self.in_hand.fetch_sub(1, Ordering::Relaxed);
         self.ended.notify_one();
         released
@@ -224,6 +243,11 @@ impl Shared {
         self.in_hand.fetch_sub(all.len(), Ordering::Relaxed);
         self.ended.notify_one();
         all
+    }
+
+    /// The ids of the runs in hand.
+    pub(super) fn held_ids(&self) -> Vec<i64> {
+        locked(&self.held).keys().copied().collect()
     }
 
     /// Asks one run's handler to stop.

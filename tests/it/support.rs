@@ -8,13 +8,18 @@
 
 use std::io::Write;
 
+pub mod ask;
+pub mod crew;
 pub mod database;
 pub mod docker;
 mod drops;
 pub mod guard;
+pub mod journal;
 pub mod private;
+pub mod process;
 pub mod scene;
 mod shared;
+pub mod wait;
 
 pub use database::Database;
 pub use private::private_server;

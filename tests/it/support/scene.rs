@@ -217,7 +217,7 @@ impl Scene {
     }
 
     pub async fn status(&mut self, id: i64) -> String {
-        self.run(id).await.status
+        self.run(id).await.status.to_string()
     }
 
     /// Inserts a schedule by plain SQL: columns and their values as one would type them.

@@ -74,7 +74,7 @@ async fn drop_days(conn: &mut PgConnection, retention: Duration) -> sqlx::Result
     for parent in parents {
         let days: Vec<(String, Option<String>)> =
             sqlx::query_as("select d.partition, d.problem from watchbell.drop_days($1, $2) d")
-                .bind(&interval)
+                .bind(interval)
                 .bind(parent)
                 .fetch_all(&mut *conn)
                 .await?;

@@ -3,13 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect is to panic")]
 #![expect(unreachable_pub, reason = "in a binary nothing is reachable from outside")]
 
-mod prune;
-mod races;
-mod rescue;
-mod statements;
 mod support;
-mod table;
-mod transactional;
 
 mod claim;
 mod cli;
@@ -27,6 +21,7 @@ mod ends;
 mod faults;
 mod finish;
 mod fire;
+mod fire_policies;
 mod grammar;
 mod guarding;
 mod handlers;
@@ -34,13 +29,17 @@ mod limits;
 mod migrate;
 mod planning;
 mod planning_properties;
+mod prune;
+mod races;
 mod rescue;
 mod rows;
 mod runs_view;
 mod sql_handler;
 mod statements;
+mod table;
 mod tidy;
 mod times;
+mod transactional;
 mod wake;
 mod wake_up;
 mod worker;

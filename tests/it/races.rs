@@ -51,7 +51,7 @@ async fn two_workers_share_ten_thousand_runs_and_each_runs_once() {
         .psql(format!("insert into watchbell.runs_live (handler) select 'mail' from generate_series(1, {RUNS})"))
         .await;
     workers.join_all().await;
-    let seen = seen.lock().unwrap();
+    let seen = seen.lock().unwrap().clone();
     let share = |number| seen.values().filter(|by| by.as_slice() == [number]).count();
     let (a, b) = (share(0), share(1));
     assert_eq!(a + b, RUNS, "each by one worker, once");

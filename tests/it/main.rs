@@ -4,7 +4,6 @@
 #![expect(unreachable_pub, reason = "in a binary nothing is reachable from outside")]
 
 mod support;
-mod table;
 
 mod claim;
 mod cli;
@@ -22,6 +21,8 @@ mod embedded;
 mod ends;
 mod faults;
 mod finish;
+mod fire;
+mod fire_policies;
 mod grammar;
 mod guarding;
 mod handlers;
@@ -29,14 +30,18 @@ mod limits;
 mod migrate;
 mod planning;
 mod planning_properties;
+mod prune;
+mod races;
 mod rescue;
 mod rows;
 mod runs_view;
 mod sql_handler;
 mod statements;
+mod table;
 mod tidy;
 mod times;
 mod up;
+mod transactional;
 mod wake;
 mod wake_up;
 mod worker;

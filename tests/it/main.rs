@@ -4,6 +4,7 @@
 #![expect(unreachable_pub, reason = "in a binary nothing is reachable from outside")]
 
 mod support;
+mod table;
 
 mod claim;
 mod cli;
@@ -37,11 +38,10 @@ mod rows;
 mod runs_view;
 mod sql_handler;
 mod statements;
-mod table;
 mod tidy;
 mod times;
-mod up;
 mod transactional;
+mod up;
 mod wake;
 mod wake_up;
 mod worker;

@@ -15,7 +15,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 
 use crate::error::{Error, Result};
 
-pub use pool::{pool, pool_with, repoint};
+pub use pool::{pool, pool_with};
 pub(crate) use refusal::Named;
 pub use refusal::refusal;
 pub use url::DatabaseUrl;

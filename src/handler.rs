@@ -23,6 +23,8 @@
 mod context;
 mod outcome;
 mod registry;
+#[cfg(feature = "bin")]
+pub mod sql;
 mod transactional;
 
 pub use context::{Context, StopReason};

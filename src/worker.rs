@@ -35,6 +35,8 @@ mod shared;
 mod task;
 
 pub use config::Config;
+#[doc(hidden)]
+pub use session::SETTINGS;
 use session::Session;
 use shared::{Phase, Shared};
 

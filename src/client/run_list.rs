@@ -1,14 +1,14 @@
 //! Runs as people read them: one, or a page of those that match.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use sqlx::postgres::PgRow;
 use sqlx::{PgExecutor, Row};
 
-use super::{RunId, check};
 use crate::db::Named;
 use crate::error::{Error, Result};
+use crate::run::{RunId, Status};
 
 /// One run, waiting, running or over.
 #[derive(Debug, Clone, Serialize)]
@@ -16,8 +16,9 @@ use crate::error::{Error, Result};
 pub struct RunRow {
     /// Its number.
     pub id: RunId,
-    /// `pending`, `running`, `normal`, `failed` or `cancelled`.
-    pub status: String,
+    /// Where it stands.
+    #[serde(serialize_with = "word")]
+    pub status: Status,
     /// Who does the work.
     pub handler: String,
     /// What it gets: a JSON object.
@@ -74,8 +75,8 @@ impl RunRow {
     fn read(row: &PgRow) -> Result<Self, sqlx::Error> {
         let payload: String = row.try_get("payload")?;
         Ok(Self {
-            id: RunId(row.try_get("id")?),
-            status: row.try_get("status")?,
+            id: row.try_get("id")?,
+            status: row.try_get::<&str, _>("status")?.parse().map_err(|e: String| sqlx::Error::Decode(e.into()))?,
             handler: row.try_get("handler")?,
             payload: RawValue::from_string(payload).map_err(|e| sqlx::Error::Decode(e.into()))?,
             queue: row.try_get("queue")?,
@@ -98,7 +99,7 @@ impl RunRow {
             schedule_id: row.try_get("schedule_id")?,
             schedule_name: row.try_get("schedule_name")?,
             fire_at: row.try_get("fire_at")?,
-            retry_of: row.try_get::<Option<i64>, _>("retry_of")?.map(RunId),
+            retry_of: row.try_get("retry_of")?,
             cancel_requested_at: row.try_get("cancel_requested_at")?,
             error: row.try_get("error")?,
         })
@@ -111,7 +112,7 @@ impl RunRow {
 /// [`Error::NotFound`] for an unknown id, or one that is older than the retention.
 pub async fn run(executor: impl PgExecutor<'_>, id: RunId) -> Result<RunRow> {
     let row = sqlx::query(concat!(include_str!("../sql/client/run_columns.sql"), "where r.id = $1"))
-        .bind(id.0)
+        .bind(id)
         .fetch_optional(executor)
         .await
         .named()?;
@@ -129,15 +130,16 @@ impl Error {
     }
 }
 
-/// The words of a run's status.
-const STATUSES: [&str; 5] = ["pending", "running", "normal", "failed", "cancelled"];
+fn word<S: Serializer>(status: &Status, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(status.as_str())
+}
 
 /// A page of runs, the newest first: all that match every filter given.
 ///
 /// The page after it is asked for with the last id of this one as [`before`](Self::before).
 #[derive(Debug, Clone, Default)]
 pub struct Runs {
-    status: Option<String>,
+    status: Option<Status>,
     handler: Option<String>,
     queue: Option<String>,
     schedule: Option<String>,
@@ -154,10 +156,10 @@ impl Runs {
         Self::default()
     }
 
-    /// Only with this status: `pending`, `running`, `normal`, `failed` or `cancelled`.
+    /// Only with this status.
     #[must_use]
-    pub fn status(self, status: impl Into<String>) -> Self {
-        Self { status: Some(status.into()), ..self }
+    pub fn status(self, status: Status) -> Self {
+        Self { status: Some(status), ..self }
     }
 
     /// Only of this handler.
@@ -193,22 +195,18 @@ impl Runs {
     /// Reads the page.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an unknown status or a limit out of range; otherwise what the database answers.
+    /// [`Error::Invalid`] for a limit out of range; otherwise what the database answers.
     pub async fn fetch(&self, executor: impl PgExecutor<'_>) -> Result<Vec<RunRow>> {
-        if let Some(status) = self.status.as_deref().filter(|status| !STATUSES.contains(status)) {
-            let problem = format!("\"{}\" is not one of {}", check::shown(status), STATUSES.join(", "));
-            return Err(Error::invalid("status", problem));
-        }
         let limit = page_limit(self.limit)?;
         let rows = sqlx::query(concat!(
             include_str!("../sql/client/run_columns.sql"),
             include_str!("../sql/client/list_runs.sql")
         ))
-        .bind(self.status.as_deref())
+        .bind(self.status.map(Status::as_str))
         .bind(self.handler.as_deref())
         .bind(self.queue.as_deref())
         .bind(self.schedule.as_deref())
-        .bind(self.before.map(|id| id.0))
+        .bind(self.before)
         .bind(limit)
         .fetch_all(executor)
         .await

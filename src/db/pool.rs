@@ -12,6 +12,8 @@ use crate::error::Result;
 /// A pool of at most `max` connections, for handlers and applications.
 ///
 /// Connects once at once, so that a wrong address or password is said here and not at the first use.
+/// With several hosts, a task looks every 2 s whether its host is the primary still and points new
+/// connections at the one that is; it ends when the pool is closed.
 ///
 /// # Errors
 /// As [`connect`](super::connect).
@@ -25,15 +27,15 @@ pub async fn pool(url: &DatabaseUrl, max: u32) -> Result<PgPool> {
 /// As [`connect`](super::connect).
 pub async fn pool_with(url: &DatabaseUrl, session: &Session, max: u32) -> Result<PgPool> {
     let (_, options) = super::primary(url, session).await?;
-    let session = session.clone();
+    let pinned = session.clone();
     let pool = PgPoolOptions::new()
         .max_connections(max)
         .acquire_timeout(Duration::from_secs(10))
         .after_connect(move |connection, _| {
-            let session = session.clone();
+            let session = pinned.clone();
             async move {
                 if super::pin(connection, &session).await? {
-                    // An I/O error, which `is_transient` counts as worth another try: after `repoint`.
+                    // An I/O error, which `is_transient` counts as worth another try.
                     return Err(sqlx::Error::Io(std::io::Error::other("the server is a standby and refuses writes")));
                 }
                 Ok(())
@@ -42,21 +44,38 @@ pub async fn pool_with(url: &DatabaseUrl, session: &Session, max: u32) -> Result
         })
         .after_release(|connection, _| is_outside_transaction(connection).boxed())
         .connect_lazy_with(options);
+    if url.hosts().len() > 1 {
+        tokio::spawn(follow_primary(pool.clone(), url.clone(), session.clone()));
+    }
     Ok(pool)
 }
 
-/// Points the pool's future connections at the host that is the primary now.
+/// Keeps the pool's future connections pointed at whichever host is the primary, until the pool is closed.
 ///
-/// For URLs of several hosts, after an error that a failover would explain. Connections already open
-/// are not touched: those to a lost primary fail their next use and are replaced.
-///
-/// # Errors
-/// As [`connect`](super::connect).
-pub async fn repoint(pool: &PgPool, url: &DatabaseUrl, session: &Session) -> Result<()> {
-    let (_, options) = super::primary(url, session).await?;
-    pool.set_connect_options(options);
-    Ok(())
+/// Connections already open are not touched: those to a lost primary fail their next use and are replaced.
+async fn follow_primary(pool: PgPool, url: DatabaseUrl, session: Session) {
+    let closed = pool.close_event();
+    let follow = async {
+        loop {
+            tokio::time::sleep(FOLLOW_EVERY).await;
+            let is_standby = sqlx::query_scalar("select pg_is_in_recovery()").fetch_one(&pool).await;
+            if matches!(is_standby, Ok(false)) {
+                continue;
+            }
+            match super::primary(&url, &session).await {
+                Ok((_, options)) => pool.set_connect_options(options),
+                Err(error) => tracing::warn!(%error, "no primary found"),
+            }
+        }
+    };
+    tokio::select! {
+        () = closed => {}
+        () = follow => {}
+    }
 }
+
+/// How often a pool over several hosts looks whether its host still is the primary.
+const FOLLOW_EVERY: Duration = Duration::from_secs(2);
 
 /// Whether a connection may go back to the pool; otherwise it is closed, which rolls back.
 ///

@@ -65,6 +65,7 @@ pub(crate) struct Facts {
     pub(crate) attempt: i32,
     pub(crate) max_attempts: i16,
     pub(crate) fence: i64,
+    pub(crate) worker: i32,
     pub(crate) handler: String,
     pub(crate) queue: String,
     pub(crate) schedule: Option<String>,
@@ -110,6 +111,12 @@ impl Context {
     /// an older one.
     pub fn fence(&self) -> i64 {
         self.inner.facts.fence
+    }
+
+    /// The worker that claimed this run: with run id and fence, all that guards its end.
+    #[cfg(feature = "bin")]
+    pub(crate) fn worker(&self) -> i32 {
+        self.inner.facts.worker
     }
 
     /// The name under which this handler was looked up.

@@ -14,6 +14,9 @@ pub enum Outcome {
     Failed(HandlerError),
     /// Stop here without calling it a failure: the run becomes `cancelled`.
     Cancel(String),
+    /// The handler ended the run itself, in a transaction of its own; false: it was superseded, and rolled back.
+    #[doc(hidden)]
+    Recorded(bool),
 }
 
 /// A snooze: `return Ok(snooze(Duration::from_secs(60)))` runs the handler again in a minute, without

@@ -68,6 +68,9 @@ pub async fn execute(executor: &Executor, run: &Claimed, waited: Duration, ctx: 
             Err(ended) => ended,
         },
     };
+    if let Ended::Returned(Outcome::Recorded(accepted)) = ended {
+        return Executed::Recorded(accepted);
+    }
     event(ended, ctx).map_or(Executed::Nothing, verdict)
 }
 
@@ -130,6 +133,7 @@ fn event(ended: Ended, ctx: &Context) -> Option<Event> {
     }
     let message = match ended {
         Ended::Returned(Outcome::Done) => return Some(Event::Succeeded),
+        Ended::Returned(Outcome::Recorded(_)) => return None,
         Ended::Returned(Outcome::Cancel(reason)) => return Some(Event::Cancelled { reason }),
         Ended::Returned(Outcome::Snooze(by)) => match stop {
             Some(StopReason::Cancelled(reason)) => return Some(Event::Cancelled { reason }),

@@ -11,6 +11,28 @@ use tokio::time;
 /// No statement of the engine waits longer than this for its answer; then the connection is closed hard.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 
+/// What every session of the engine sets.
+pub const SETTINGS: [(&str, &str); 16] = [
+    // ours are a handful of statements, each with the one plan that its index was made for
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("enable_bitmapscan", "off"),
+    ("jit", "off"),
+    ("default_transaction_isolation", "read committed"),
+    ("default_transaction_read_only", "off"),
+    ("lock_timeout", "5s"),
+    ("statement_timeout", "15s"),
+    ("idle_in_transaction_session_timeout", "15s"),
+    // a statement whose client is gone ends, and frees its row locks
+    ("client_connection_check_interval", "500ms"),
+    ("tcp_user_timeout", "10s"),
+    ("tcp_keepalives_idle", "5"),
+    ("tcp_keepalives_interval", "2"),
+    ("tcp_keepalives_count", "3"),
+];
+
 /// A statement through the pool costs two more round trips than on a held connection (228 against 97 µs),
 /// so the engine's loops hold one each.
 #[derive(Debug)]
@@ -23,26 +45,8 @@ pub(super) struct Session {
 impl Session {
     /// Like the pool's connections, but named, and with settings that fit the engine's few statements.
     pub(super) fn of(pool: &PgPool, task: &str) -> Self {
-        let options = (*pool.connect_options()).clone().application_name(&format!("watchbell {task}")).options([
-            // ours are a handful of statements, each with the one plan that its index was made for
-            ("plan_cache_mode", "force_generic_plan"),
-            ("enable_seqscan", "off"),
-            ("enable_hashjoin", "off"),
-            ("enable_mergejoin", "off"),
-            ("enable_bitmapscan", "off"),
-            ("jit", "off"),
-            ("default_transaction_isolation", "read committed"),
-            ("default_transaction_read_only", "off"),
-            ("lock_timeout", "5s"),
-            ("statement_timeout", "15s"),
-            ("idle_in_transaction_session_timeout", "15s"),
-            // a statement whose client is gone ends, and frees its row locks
-            ("client_connection_check_interval", "500ms"),
-            ("tcp_user_timeout", "10s"),
-            ("tcp_keepalives_idle", "5"),
-            ("tcp_keepalives_interval", "2"),
-            ("tcp_keepalives_count", "3"),
-        ]);
+        let options =
+            (*pool.connect_options()).clone().application_name(&format!("watchbell {task}")).options(SETTINGS);
         Self { options: options.log_statements(tracing::log::LevelFilter::Off), connection: None, deadline: DEADLINE }
     }
 

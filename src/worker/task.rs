@@ -45,6 +45,7 @@ fn facts(run: &Claimed) -> Facts {
         attempt: run.attempt,
         max_attempts: run.max_attempts,
         fence: run.fence,
+        worker: run.claimed_by,
         handler: run.handler.clone(),
         queue: run.queue.clone(),
         schedule: run.schedule_name.clone(),

@@ -13,14 +13,17 @@ pub mod crew;
 pub mod database;
 pub mod docker;
 mod drops;
+pub mod guard;
 pub mod journal;
 pub mod private;
 pub mod process;
+pub mod scene;
 mod shared;
 pub mod wait;
 
 pub use database::Database;
 pub use private::private_server;
+pub use scene::Scene;
 
 /// Says why a test cannot run on this machine; the caller returns then.
 ///

@@ -22,7 +22,7 @@ pub async fn row(pool: &PgPool, id: i64) -> RunRow {
 
 /// Waits until a run has this status.
 pub async fn until_status(pool: &PgPool, id: i64, status: &str, limit: Duration) -> RunRow {
-    let look = async || run(pool, RunId(id)).await.ok().filter(|row| row.status == status);
+    let look = async || run(pool, RunId(id)).await.ok().filter(|row| row.status.as_str() == status);
     until(&format!("run {id} is {status}"), limit, look).await.0
 }
 

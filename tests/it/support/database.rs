@@ -4,18 +4,20 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+use sqlx::{Connection, PgConnection, PgPool};
 
+use super::guard;
 use super::shared::{Shared, shared};
 
 /// A database of one test, dropped with it, panic or not.
 pub struct Database {
-    /// For the login that owns it; no superuser on a private server.
+    /// For the login that owns it, over TCP with its password; no superuser on a private server.
     pub url: String,
     /// For whoever may do more: superuser on a private server, else the same login.
     pub admin_url: String,
-    /// At most 8 connections, opened when needed.
+    /// At most 8 connections of the owner, opened when needed; over the socket on a private server.
     pub pool: PgPool,
+    pool_url: String,
     name: String,
     shared: &'static Shared,
 }
@@ -38,7 +40,7 @@ impl Database {
 
     /// A connection of its own, apart from the pool.
     pub async fn connect(&self) -> PgConnection {
-        PgConnection::connect(&self.url).await.unwrap()
+        PgConnection::connect(&self.pool_url).await.unwrap()
     }
 
     /// A connection of whoever may do more.
@@ -51,10 +53,11 @@ impl Database {
         let name = format!("watchbell_test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         shared.create_database(&name, template).await;
         let url = with_database(&shared.login_url, &name);
+        let pool_url = with_database(&shared.pool_url, &name);
         let admin_url = with_database(&shared.admin_url, &name);
         let options = PgPoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(15));
-        let pool = options.connect_lazy(&url).unwrap();
-        Self { url, admin_url, pool, name, shared }
+        let pool = options.connect_lazy(&pool_url).unwrap();
+        Self { url, admin_url, pool, pool_url, name, shared }
     }
 }
 
@@ -64,16 +67,13 @@ impl Drop for Database {
     }
 }
 
-/// Brings the schema into the database at `url`, the way every test wants it.
+/// Brings the schema into the database at `url`, and the trigger that guards every status change in it.
 pub async fn install(url: &str) {
     let mut connection = PgConnection::connect(url).await.unwrap();
     watchbell::migrate::up(&mut connection).await.unwrap();
-    prepare_template(&mut connection).await;
+    guard::install(&mut connection).await;
     connection.close().await.unwrap();
 }
-
-/// What tests add to the schema: here goes the trigger that guards every status change.
-async fn prepare_template(_connection: &mut PgConnection) {}
 
 /// The same address with another database.
 pub fn with_database(url: &str, name: &str) -> String {

@@ -1,0 +1,171 @@
+//! The command line program: `watchbell <noun> <verb>`, one file for each noun.
+//!
+//! Data goes to standard output, all else to standard error. What ends a command becomes its exit code
+//! in one place, [`exit`].
+
+mod bench;
+mod connect;
+mod demo;
+mod enqueue;
+mod exit;
+mod migrate;
+mod output;
+mod runs;
+mod schedule;
+mod up;
+mod value;
+mod version;
+mod worker;
+
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::error::Result;
+use crate::telemetry;
+use output::{Format, Output};
+
+/// Jobs on PostgreSQL: insert a row, and replicated workers run it on time, once, and to the end.
+#[derive(Debug, Parser)]
+#[command(name = "watchbell", version, arg_required_else_help = true, subcommand_required = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+struct Global {
+    /// The database: postgres://user:password@host:5432/name, with commas between several hosts.
+    ///
+    /// If not given: WATCHBELL_DATABASE_URL, then DATABASE_URL, then PGHOST, PGDATABASE and the like.
+    #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
+    database_url: Option<String>,
+    /// How results are written: a table for people, or text for programs.
+    #[arg(short, long, global = true, value_enum, default_value_t, help_heading = "Global options")]
+    output: Format,
+    /// The same as --output json.
+    #[arg(long, global = true, conflicts_with = "output", help_heading = "Global options")]
+    json: bool,
+    /// What is logged to standard error: off, error, warn, info, debug, trace, or filters such as info,sqlx=debug.
+    ///
+    /// If not given: warn, and info for worker run and up.
+    #[arg(long, global = true, value_name = "LEVEL", env = "WATCHBELL_LOG", help_heading = "Global options")]
+    log_level: Option<String>,
+    /// How it is logged.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        env = "WATCHBELL_LOG_FORMAT",
+        help_heading = "Global options"
+    )]
+    log_format: telemetry::Format,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Everything on a private PostgreSQL, with live samples.
+    Demo(demo::DemoArgs),
+    /// Migrations and a worker in one process; a private PostgreSQL if no database is configured.
+    Up(up::UpArgs),
+    /// Worker processes.
+    #[command(subcommand)]
+    Worker(worker::Verb),
+    /// One run, as soon as possible or later.
+    Enqueue(Box<enqueue::EnqueueArgs>),
+    /// What to do and when.
+    #[command(subcommand)]
+    Schedule(schedule::Verb),
+    /// Occurrences of work: waiting, running and over.
+    #[command(subcommand)]
+    Runs(runs::Verb),
+    /// The schema's versions.
+    #[command(subcommand)]
+    Migrate(migrate::Verb),
+    /// Load tests.
+    #[command(subcommand)]
+    Bench(bench::Verb),
+    /// The versions of this build and of the database's schema.
+    Version,
+}
+
+impl Command {
+    /// Whether its log tells what it does. (The demo has an account of its own.)
+    fn tells(&self) -> bool {
+        matches!(self, Self::Up(_) | Self::Worker(_))
+    }
+
+    /// Whether it stays and works.
+    fn is_long(&self) -> bool {
+        matches!(self, Self::Demo(_) | Self::Up(_) | Self::Worker(_))
+    }
+}
+
+/// What a command is run with, beside its own arguments.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    database_url: Option<String>,
+    output: Output,
+}
+
+/// Parses the process's arguments, runs the command and says how it ended.
+pub fn main() -> ExitCode {
+    let cli = match parse() {
+        Ok(cli) => cli,
+        Err(error) => return exit::of_usage(&error, &Cli::command()),
+    };
+    let default_level = if cli.command.tells() { "info" } else { "warn" };
+    if let Err(error) = telemetry::init(cli.global.log_level.as_deref().unwrap_or(default_level), cli.global.log_format)
+    {
+        return exit::of_error(&error);
+    }
+    let format = if cli.global.json { Format::Json } else { cli.global.output };
+    let setting = Setting { database_url: cli.global.database_url, output: Output::new(format) };
+    let runtime = if cli.command.is_long() || matches!(cli.command, Command::Bench(_)) {
+        tokio::runtime::Builder::new_multi_thread().enable_all().build()
+    } else {
+        tokio::runtime::Builder::new_current_thread().enable_all().build()
+    };
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return exit::of_error(&crate::Error::io("starting the runtime", error)),
+    };
+    match runtime.block_on(run(cli.command, &setting)) {
+        Ok(code) => code,
+        Err(error) => exit::of_error(&error),
+    }
+}
+
+fn parse() -> Result<Cli, clap::Error> {
+    Cli::from_arg_matches(&Cli::command().try_get_matches()?)
+}
+
+async fn run(command: Command, setting: &Setting) -> Result<ExitCode> {
+    // These end in their own order when interrupted; the others have nothing to put in order.
+    match command {
+        Command::Demo(args) => return demo::run(args, setting).await,
+        Command::Up(args) => return up::run(args, setting).await,
+        Command::Worker(verb) => return worker::run(verb, setting).await,
+        Command::Bench(verb) => return bench::run(verb, setting).await,
+        _ => {}
+    }
+    tokio::select! {
+        result = brief(command, setting) => result,
+        _ = tokio::signal::ctrl_c() => Ok(exit::interrupted()),
+    }
+}
+
+async fn brief(command: Command, setting: &Setting) -> Result<ExitCode> {
+    match command {
+        Command::Enqueue(args) => enqueue::run(*args, setting).await,
+        Command::Schedule(verb) => schedule::run(verb, setting).await,
+        Command::Runs(verb) => runs::run(verb, setting).await,
+        Command::Migrate(verb) => migrate::run(verb, setting).await,
+        Command::Version => version::run(setting).await,
+        Command::Demo(_) | Command::Up(_) | Command::Worker(_) | Command::Bench(_) => Ok(ExitCode::SUCCESS),
+    }
+}

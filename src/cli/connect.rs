@@ -1,0 +1,29 @@
+//! The database of a command.
+
+use sqlx::PgConnection;
+
+use super::Setting;
+use crate::db::{self, DatabaseUrl, Session};
+use crate::error::{Error, Result};
+
+impl Setting {
+    /// The database that is configured, if any.
+    pub(super) fn database_if_any(&self) -> Result<Option<DatabaseUrl>> {
+        DatabaseUrl::configured(self.database_url.as_deref())
+    }
+
+    /// The database that is configured.
+    pub(super) fn database(&self) -> Result<DatabaseUrl> {
+        self.database_if_any()?.ok_or_else(|| Error::Unreachable {
+            target: "a database".to_owned(),
+            problem: "none is configured; set --database-url, WATCHBELL_DATABASE_URL or DATABASE_URL".to_owned(),
+        })
+    }
+
+    /// A connection to a database whose schema this build works with.
+    pub(super) async fn connect(&self, url: &DatabaseUrl) -> Result<PgConnection> {
+        let mut connection = db::connect_as(url, &Session::named("watchbell cli")).await?;
+        crate::migrate::check(&mut connection).await?;
+        Ok(connection)
+    }
+}

@@ -1,0 +1,164 @@
+//! `watchbell runs`: occurrences of work.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::Setting;
+use super::output::{note, optional, time};
+use super::value;
+use crate::client::{self, Cancelled, RunRow, Runs};
+use crate::duration;
+use crate::error::Result;
+use crate::run::{RunId, Status};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// List runs, the newest first.
+    List(ListArgs),
+    /// Show one run with everything about it, as JSON.
+    Show(ShowArgs),
+    /// Cancel runs; those that run are asked to stop.
+    Cancel(CancelArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    /// Only with this status: pending, running, normal, failed or cancelled.
+    #[arg(long, value_parser = |text: &str| text.parse::<Status>().map_err(|_| {
+        "must be one of pending, running, normal, failed, cancelled".to_owned()
+    }))]
+    status: Option<Status>,
+    /// Only of this handler.
+    #[arg(long, value_name = "NAME")]
+    handler: Option<String>,
+    /// Only of this queue.
+    #[arg(long, value_name = "NAME")]
+    queue: Option<String>,
+    /// Only of the schedule of this name.
+    #[arg(long, value_name = "NAME")]
+    schedule: Option<String>,
+    /// How many at most, 1 to 1000.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = value::number(1..=1000))]
+    limit: u32,
+    /// Only older ones than this: the last of the page before.
+    #[arg(long, value_name = "ID", value_parser = value::run_id)]
+    before: Option<RunId>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ShowArgs {
+    /// Which run.
+    #[arg(value_parser = value::run_id)]
+    id: RunId,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CancelArgs {
+    /// Which runs.
+    #[arg(required = true, value_name = "ID", value_parser = value::run_id)]
+    ids: Vec<RunId>,
+    /// Why; kept with each run.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+pub(super) async fn run(verb: Verb, setting: &Setting) -> Result<ExitCode> {
+    match verb {
+        Verb::List(args) => list(args, setting).await?,
+        Verb::Show(args) => {
+            let mut connection = setting.connect(&setting.database()?).await?;
+            let row = client::run(&mut connection, args.id).await?;
+            let text = serde_json::to_string_pretty(&row).unwrap_or_default();
+            setting.output.one(&row, &text, &row.id.to_string())?;
+        }
+        Verb::Cancel(args) => cancel(args, setting).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list(args: ListArgs, setting: &Setting) -> Result<()> {
+    let mut page = Runs::new().limit(args.limit);
+    if let Some(status) = args.status {
+        page = page.status(status);
+    }
+    if let Some(name) = args.handler {
+        page = page.handler(name);
+    }
+    if let Some(name) = args.queue {
+        page = page.queue(name);
+    }
+    if let Some(name) = args.schedule {
+        page = page.schedule(name);
+    }
+    if let Some(id) = args.before {
+        page = page.before(id);
+    }
+    let mut connection = setting.connect(&setting.database()?).await?;
+    let rows = page.fetch(&mut connection).await?;
+    setting.output.list(
+        &rows,
+        &[
+            ("ID", |row| row.id.to_string()),
+            ("STATUS", |row| row.status.to_string()),
+            ("HANDLER", |row| row.handler.clone()),
+            ("QUEUE", |row| row.queue.clone()),
+            ("SCHEDULE", |row| optional(&row.schedule_name)),
+            ("DUE", |row| time(Some(row.run_at))),
+            ("STARTED", |row| time(row.started_at)),
+            ("TOOK", took),
+            ("ATTEMPT", |row| format!("{}/{}", row.attempt, row.max_attempts)),
+            ("ERROR", |row| optional(&row.error).chars().take(80).collect()),
+        ],
+        |row| row.id.to_string(),
+    )?;
+    if let Some(last) = rows.last().filter(|_| rows.len() == args.limit as usize) {
+        note(&format!("there may be more: --before {}", last.id));
+    }
+    Ok(())
+}
+
+fn took(row: &RunRow) -> String {
+    let took = row.started_at.zip(row.finished_at).map(|(from, to)| to - from);
+    took.map(duration::words).unwrap_or_default()
+}
+
+#[derive(Serialize)]
+struct Answer {
+    id: RunId,
+    result: &'static str,
+}
+
+/// Each run by itself: one that cannot be cancelled does not hold up the others.
+async fn cancel(args: CancelArgs, setting: &Setting) -> Result<()> {
+    let url = setting.database()?;
+    let mut connection = setting.connect(&url).await?;
+    let mut answers = Vec::new();
+    let mut refused = None;
+    for id in args.ids {
+        match client::cancel(&mut connection, id, args.reason.as_deref()).await {
+            Ok(done) => answers.push(Answer { id, result: word(done) }),
+            Err(error) => {
+                if let Some(earlier) = refused.replace(error) {
+                    note(&format!("error: {earlier}"));
+                }
+            }
+        }
+    }
+    if !answers.is_empty() {
+        let columns: &[super::output::Column<Answer>] =
+            &[("ID", |answer| answer.id.to_string()), ("RESULT", |answer| answer.result.to_owned())];
+        setting.output.list(&answers, columns, |answer| answer.id.to_string())?;
+    }
+    note(&format!("{url}: {} of {} runs found", answers.len(), answers.len() + usize::from(refused.is_some())));
+    refused.map_or(Ok(()), Err)
+}
+
+fn word(done: Cancelled) -> &'static str {
+    match done {
+        Cancelled::Waiting => "cancelled",
+        Cancelled::Requested => "asked to stop",
+        Cancelled::Finished => "was over",
+    }
+}

@@ -78,7 +78,8 @@ async fn a_fixed_delay_never_overlaps_and_counts_from_the_end_even_after_a_kill(
     let more = format!("select count(*) >= {} from watchbell.runs where status = 'normal'", ended + 3);
     until_true(pool, &more, SOON).await;
 
-    let runs: Vec<(DateTime<Utc>, DateTime<Utc>, DateTime<Utc>, i32)> = sqlx::query_as(
+    type Times = (DateTime<Utc>, DateTime<Utc>, DateTime<Utc>, i32);
+    let runs: Vec<Times> = sqlx::query_as(
         "select fire_at, started_at, finished_at, attempt from watchbell.runs where status = 'normal' order by id",
     )
     .fetch_all(pool)

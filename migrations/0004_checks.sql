@@ -70,10 +70,12 @@ language sql immutable set search_path = watchbell, pg_temp
 return case when octet_length(value) > maximum
     then format('%s is %s bytes, more than the limit of %s', "column", octet_length(value), maximum) end;
 
-create function watchbell.range_problem("column" text, value bigint, minimum bigint, maximum bigint) returns text
+create function watchbell.range_problem("column" text, value bigint, minimum bigint, maximum bigint default null) returns text
 language sql immutable set search_path = watchbell, pg_temp
-return case when value not between minimum and maximum
-    then format('%s %s is out of range %s-%s', "column", value, minimum, maximum) end;
+return case
+    when value < minimum and maximum is null then format('%s %s is below %s', "column", value, minimum)
+    when value not between minimum and maximum then format('%s %s is out of range %s-%s', "column", value, minimum, maximum)
+end;
 
 create function watchbell.choice_problem("column" text, value text, choices text[]) returns text
 language sql immutable set search_path = watchbell, pg_temp

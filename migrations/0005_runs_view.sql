@@ -65,7 +65,8 @@ begin
     end if;
 
     new.queue := coalesce(new.queue, 'default');
-    if not exists (select from watchbell.queues q where q.name = new.queue) then
+    -- The queue `default` is there from the start: the common case asks nothing.
+    if new.queue <> 'default' and not exists (select from watchbell.queues q where q.name = new.queue) then
         insert into watchbell.queues (name) values (new.queue) on conflict do nothing;
     end if;
     if new.concurrency_key is not null

@@ -68,6 +68,8 @@ language plpgsql security definer set search_path = watchbell, pg_temp set lock_
 declare
     before constant timestamptz := watchbell.clock() - make_interval(secs => extract(epoch from retention)::double precision);
     relation text;
+    expired text[];
+    locked boolean;
 begin
     if retention is null or retention < interval '1 day' then
         raise exception using errcode = '22023', hint = 'What is dropped cannot be brought back.',
@@ -78,23 +80,32 @@ begin
             hint = format('Tables in days: %s.', array_to_string(watchbell.day_parents(), ', '));
     end if;
     foreach relation in array case when parent is null then watchbell.day_parents() else array[parent] end loop
-        for partition in
+        expired := array(
             select c.relname
             from pg_catalog.pg_inherits i join pg_catalog.pg_class c on c.oid = i.inhrelid
             where i.inhparent = ('watchbell.' || relation)::regclass
               and c.relname ~ ('^' || relation || '_[0-9]{8}$')
               and (to_date(right(c.relname, 8), 'YYYYMMDD') + 1)::timestamp at time zone 'UTC' <= before
-            order by c.relname
-        loop
-            begin
-                -- The one wait. With this lock held nothing else is waited for, so writers stand still once.
-                execute format('lock table only watchbell.%I in access exclusive mode', relation);
-                execute format('lock table watchbell.%I in access exclusive mode nowait', partition);
-                execute format('drop table watchbell.%I', partition);
-                problem := null;
-            exception when lock_not_available then
-                problem := format('%s is being read: it is dropped at a later call', partition);
-            end;
+            order by c.relname);
+        continue when expired = '{}';
+        locked := true;
+        begin
+            -- The one wait for this table. Whoever writes to it meanwhile waits behind us.
+            execute format('lock table only watchbell.%I in access exclusive mode', relation);
+        exception when lock_not_available then
+            locked := false;
+        end;
+        foreach partition in array expired loop
+            problem := format('%s is in use; it is dropped at a later call', case when locked then partition else relation end);
+            if locked then
+                begin
+                    execute format('lock table watchbell.%I in access exclusive mode nowait', partition);
+                    execute format('drop table watchbell.%I', partition);
+                    problem := null;
+                exception when lock_not_available then
+                    null; -- A dump or someone's query reads this day.
+                end;
+            end if;
             return next;
         end loop;
     end loop;

@@ -8,6 +8,8 @@ use chrono::TimeDelta;
 /// The longest duration there is: a hundred years of 365.25 days.
 pub const LONGEST: TimeDelta = TimeDelta::days(36_525);
 
+const NO_LENGTH: &str = "months and years have no fixed length; use weeks or days";
+
 const NS_PER_MS: u64 = 1_000_000;
 const NS_PER_SECOND: u64 = 1_000 * NS_PER_MS;
 const NS_PER_MINUTE: u64 = 60 * NS_PER_SECOND;
@@ -35,6 +37,28 @@ pub fn parse(text: &str) -> Result<TimeDelta, DurationError> {
         .and_then(|ns| i64::try_from(ns / u128::from(NS_PER_MS)).map_err(|_| too_long()))
         .and_then(|ms| TimeDelta::try_milliseconds(ms).filter(|d| *d <= LONGEST).ok_or_else(too_long))
         .map_err(|problem| DurationError { text: text.to_owned(), problem })
+}
+
+/// A PostgreSQL interval from its three parts, cut to whole milliseconds.
+///
+/// # Errors
+/// One sentence: it has months, is negative or longer than [`LONGEST`].
+pub fn from_interval(months: i32, days: i32, microseconds: i64) -> Result<TimeDelta, DurationError> {
+    let refuse = |problem: String| {
+        let text = format!("{months} months {days} days {} seconds", microseconds as f64 / 1e6);
+        Err(DurationError { text, problem })
+    };
+    if months != 0 {
+        return refuse(NO_LENGTH.to_owned());
+    }
+    let Some(duration) = TimeDelta::days(i64::from(days)).checked_add(&TimeDelta::microseconds(microseconds)) else {
+        return refuse(too_long());
+    };
+    match TimeDelta::milliseconds(duration.num_milliseconds()) {
+        cut if cut < TimeDelta::zero() => refuse("it is negative".to_owned()),
+        cut if cut > LONGEST => refuse(too_long()),
+        cut => Ok(cut),
+    }
 }
 
 /// Writes a duration as [`parse`] reads it: `1h30m`, `2w`, `1s500ms`, `0s`.
@@ -74,8 +98,8 @@ fn too_long() -> String {
 
 fn nanoseconds(text: &str) -> Result<u128, String> {
     let text = text.trim_ascii();
-    if text.starts_with('P') {
-        return iso_8601(&text[1..]);
+    if let Some(iso) = text.strip_prefix('P') {
+        return iso_8601(iso);
     }
     // PostgreSQL's verbose style begins with an at sign.
     let mut rest = text.strip_prefix('@').unwrap_or(text).trim_ascii_start();
@@ -108,7 +132,7 @@ fn iso_8601(text: &str) -> Result<u128, String> {
     let malformed = || "expected ISO 8601 such as PT1H30M, P1DT12H or P2W".to_owned();
     let (date, time) = text.split_once('T').map_or((text, None), |(date, time)| (date, Some(time)));
     if date.contains(['Y', 'M']) {
-        return Err("months and years have no fixed length; use weeks or days".to_owned());
+        return Err(NO_LENGTH.to_owned());
     }
     if text.is_empty() || time.is_some_and(str::is_empty) {
         return Err(malformed());
@@ -158,7 +182,7 @@ fn unit_ns(unit: &str) -> Result<u64, String> {
         "w" | "week" | "weeks" => NS_PER_WEEK,
         "" => return Err("it has no unit (use ms, s, m, h, d or w)".to_owned()),
         "M" | "mon" | "mons" | "month" | "months" | "y" | "yr" | "yrs" | "year" | "years" => {
-            return Err("months and years have no fixed length; use weeks or days".to_owned());
+            return Err(NO_LENGTH.to_owned());
         }
         _ => return Err(format!("unknown unit \"{}\" (use ms, s, m, h, d or w)", shown(unit))),
     })
@@ -233,6 +257,25 @@ mod tests {
             ("1..5s", "invalid duration \"1..5s\": \"1..5\" is not a number"),
         ] {
             assert_eq!(parse(text).unwrap_err().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn an_interval_of_the_database_is_elapsed_time() {
+        assert_eq!(from_interval(0, 1, 1_500_999).unwrap(), TimeDelta::milliseconds(86_401_500));
+        assert_eq!(from_interval(0, 1, -3_600_000_000).unwrap(), TimeDelta::hours(23));
+        for ((months, days, microseconds), expected) in [
+            (
+                (1, 0, 0),
+                "invalid duration \"1 months 0 days 0 seconds\": months and years have no fixed length; use weeks or days",
+            ),
+            ((0, 0, -1_000), "invalid duration \"0 months 0 days -0.001 seconds\": it is negative"),
+            (
+                (0, i32::MAX, i64::MAX),
+                "invalid duration \"0 months 2147483647 days 9223372036854.775 seconds\": at most 36525 days are allowed",
+            ),
+        ] {
+            assert_eq!(from_interval(months, days, microseconds).unwrap_err().to_string(), expected);
         }
     }
 

@@ -74,6 +74,12 @@ impl fmt::Display for Status {
     }
 }
 
+impl PartialEq<&str> for Status {
+    fn eq(&self, word: &&str) -> bool {
+        self.as_str() == *word
+    }
+}
+
 impl FromStr for Status {
     type Err = String;
 

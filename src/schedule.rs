@@ -4,7 +4,7 @@
 //! runs are open and the time, it answers which fire times are due, what becomes of each, and when to
 //! look again. The fire stage writes that answer down in one transaction.
 //!
-//! The parts, in reading order: [`cron`] and [`slots`] say when the fire times are, [`misfire`] which of
+//! The parts, in reading order: [`cron`] and `slots` say when the fire times are, [`misfire`] which of
 //! those nobody acted on are made up for, [`overlap`] what happens while earlier runs are open,
 //! [`jitter`] by how much a run is put off.
 
@@ -69,6 +69,32 @@ pub struct Schedule {
     pub start_deadline: Option<TimeDelta>,
     /// By how much at most a run is put off after its slot.
     pub jitter: TimeDelta,
+}
+
+impl Schedule {
+    /// A schedule as it is just after `insert into watchbell.schedules`, all other columns at their defaults.
+    pub fn new(id: i64, spec: Spec, written_at: DateTime<Utc>) -> Self {
+        Self {
+            id,
+            spec,
+            status: Status::Pending,
+            effective_from: written_at,
+            anchor_at: None,
+            first_fire: FirstFire::AfterPeriod,
+            starts_at: None,
+            ends_at: None,
+            max_fires: None,
+            fires_count: 0,
+            last_fire_at: None,
+            last_finished_at: None,
+            wake_at: None,
+            overlap: Overlap::Allow,
+            max_running: 1,
+            misfire: Misfire::FireOnce,
+            start_deadline: None,
+            jitter: TimeDelta::zero(),
+        }
+    }
 }
 
 /// What a schedule's fire times follow from.

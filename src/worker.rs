@@ -13,10 +13,11 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use sqlx::PgPool;
+use tokio::time;
 
 use crate::{
     Error, Result,
-    handler::{IntoHandler, IntoTransactionalHandler, Registry},
+    handler::{IntoHandler, IntoTransactionalHandler, Registry, StopReason},
     lifecycle::{execute::Executor, prune, register},
     migrate,
 };
@@ -38,6 +39,9 @@ pub use config::Config;
 pub use session::SETTINGS;
 use session::Session;
 use shared::{Phase, Shared};
+
+/// How long the last lines of the handlers' logs are waited for.
+const LAST_LINES: Duration = Duration::from_secs(3);
 
 /// Runs what is due, together with any number of others on the same database.
 ///
@@ -185,26 +189,40 @@ impl Worker {
         let shared = Arc::new(Shared::new(self.config, who, id, executor, results, log));
 
         let control = control::start(Arc::clone(&shared), Session::of(&self.pool, "control"))?;
+        let _end = End(Arc::clone(&shared));
         let flusher = tokio::spawn(flusher::flush(Arc::clone(&shared), Session::of(&self.pool, "finish"), inbox));
-        let listener = tokio::spawn(listener::listen(Arc::clone(&shared), self.pool.clone()));
-        let writer = tokio::spawn(output::write(self.pool.clone(), lines));
+        tokio::spawn(listener::listen(Arc::clone(&shared), self.pool.clone()));
+        let mut writer = tokio::spawn(output::write(self.pool.clone(), lines));
         let poller = tokio::spawn(poller::poll(Arc::clone(&shared), Session::of(&self.pool, "poll")));
 
-        let asked = shared.clone();
         tokio::select! {
             () = shutdown => shared.enter(Phase::Draining),
-            () = asked.at_least(Phase::Draining) => {}
+            () = shared.at_least(Phase::Draining) => {}
         }
         drain::drain(&shared, force).await;
         shared.enter(Phase::Over);
         let _ = poller.await;
-        listener.abort();
         let _ = flusher.await;
         shared.close_log();
-        let _ = writer.await;
+        // it ends when the last context is gone; one that a handler gave away may never go
+        if time::timeout(LAST_LINES, &mut writer).await.is_err() {
+            writer.abort();
+        }
         control.stop().await;
         tracing::info!(worker = shared.worker(), "worker stopped");
         Ok(())
+    }
+}
+
+/// Ends the worker's tasks however its future ends: a `select!` may drop it in the middle.
+struct End(Arc<Shared>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.stop_runs(&StopReason::Shutdown);
+        drain::give_up(&self.0);
+        self.0.enter(Phase::Over);
+        self.0.close_log();
     }
 }
 

@@ -133,7 +133,7 @@ fn text_of(source: &str) -> Result<String> {
 /// Names the run that has the key; it may have ended meanwhile.
 async fn conflict(connection: &mut PgConnection, key: &str) -> Error {
     let open = sqlx::query_scalar("select id from watchbell.runs_live where unique_key = $1").bind(key);
-    let run: Option<RunId> = open.fetch_optional(connection).await.ok().flatten();
+    let run: Option<i64> = open.fetch_optional(connection).await.ok().flatten();
     let run = run.map_or_else(|| "an open run".to_owned(), |id| format!("run {id}"));
     Error::Conflict(format!("{run} has the unique key \"{key}\" and is not over; nothing is enqueued"))
 }

@@ -8,10 +8,9 @@ use serde_json::value::RawValue;
 use sqlx::PgExecutor;
 use sqlx::postgres::types::PgInterval;
 
-use super::check;
+use super::{RunId, check};
 use crate::db::Named;
 use crate::error::{Error, Result};
-use crate::run::RunId;
 
 /// A run that is wanted: which handler, with what payload, when and how.
 ///
@@ -194,7 +193,7 @@ impl NewRun {
             Start::At(at) => (Some(at), None),
             Start::In(delay) => (None, Some(delay.as_micros() as f64)),
         };
-        sqlx::query_scalar(include_str!("../sql/client/new_run.sql"))
+        let id = sqlx::query_scalar(include_str!("../sql/client/new_run.sql"))
             .bind(&self.handler)
             .bind(self.payload.as_deref())
             .bind(self.queue.as_deref())
@@ -211,7 +210,8 @@ impl NewRun {
             .bind((!self.tags.is_empty()).then_some(&self.tags))
             .fetch_optional(executor)
             .await
-            .named()
+            .named()?;
+        Ok(id.map(RunId))
     }
 
     /// How its sentences begin.

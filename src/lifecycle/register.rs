@@ -10,7 +10,6 @@ use sqlx::PgConnection;
 
 const REGISTER: &str = include_str!("../sql/3_register.sql");
 const STOP: &str = include_str!("../sql/3_stop.sql");
-const GIVE_UP: &str = include_str!("../sql/3_give_up.sql");
 
 /// What a worker says of itself.
 #[derive(Debug, Clone)]
@@ -56,9 +55,4 @@ pub async fn register(conn: &mut PgConnection, who: &Identity, now: Option<DateT
 /// The worker's last word: it has stopped in good order.
 pub async fn stop(conn: &mut PgConnection, worker: i32) -> sqlx::Result<()> {
     sqlx::query(STOP).bind(worker).execute(conn).await.map(drop)
-}
-
-/// Ends a number whose runs were dropped: to all others its worker is dead, and its runs come back by rescue.
-pub async fn give_up(conn: &mut PgConnection, worker: i32) -> sqlx::Result<()> {
-    sqlx::query(GIVE_UP).bind(worker).execute(conn).await.map(drop)
 }

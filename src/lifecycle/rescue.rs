@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, Row, postgres::PgRow};
+use sqlx::{PgConnection, Row};
 
 use super::finish::Finished;
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
 
 const DEAD: &str = include_str!("../sql/5_rescue_dead.sql");
 const ORPHANS: &str = include_str!("../sql/5_rescue_orphans.sql");
-const UNHELD: &str = include_str!("../sql/5_rescue_unheld.sql");
+const STRAYS: &str = include_str!("../sql/5_rescue_strays.sql");
 
 /// By what a worker may judge others. After a backend crash or a promotion every presence lock is free at
 /// once, so only one whose own session has stood for a while may judge by presence, and only one with an
@@ -48,6 +48,19 @@ pub struct Dead {
     pub pid: i32,
     /// How long it had been silent.
     pub silent: Duration,
+}
+
+/// Whether this worker's own presence lock is held. A crash of the server frees every lock at once, and a
+/// judge learns of it only at its next heartbeat: until it sees its own lock it may not judge by others'.
+pub async fn is_present(conn: &mut PgConnection, worker: i32) -> sqlx::Result<bool> {
+    sqlx::query_scalar(
+        "select exists (select from pg_locks l where l.locktype = 'advisory' and l.classid = 30562 \
+         and l.objid = $1::oid and l.objsubid = 2 and l.granted \
+         and l.database = (select d.oid from pg_database d where d.datname = current_database()))",
+    )
+    .bind(worker)
+    .fetch_one(conn)
+    .await
 }
 
 /// Declares dead the workers that this one may judge so.
@@ -78,45 +91,56 @@ pub async fn declare_dead(
 /// Verdicts for up to 1,000 runs whose claimant is not a live worker.
 pub async fn orphans(conn: &mut PgConnection) -> sqlx::Result<Vec<Finished>> {
     let rows = sqlx::query(ORPHANS).fetch_all(conn).await?;
-    rows.iter().map(|row| verdict(row, Event::WorkerLost)).collect()
+    rows.iter()
+        .map(|row| {
+            let standing = Standing {
+                id: row.try_get(0)?,
+                attempt: row.try_get(3)?,
+                max_attempts: row.try_get(4)?,
+                crashes: row.try_get(5)?,
+            };
+            let cancelled: bool = row.try_get(11)?;
+            let retry: Option<String> = row.try_get(6)?;
+            let retry = retry.and_then(|text| text.parse::<RetryPolicy>().ok()).unwrap_or_default();
+            let event = if cancelled {
+                Event::Cancelled { reason: "its worker died before it could stop".into() }
+            } else {
+                Event::WorkerLost
+            };
+            Ok(Finished {
+                id: standing.id,
+                fence: row.try_get(1)?,
+                claimed_by: row.try_get(2)?,
+                schedule_id: row.try_get(7)?,
+                concurrency_key: row.try_get(8)?,
+                waited: Duration::ZERO,
+                verdict: decide(standing, event, &retry),
+            })
+        })
+        .collect()
 }
 
-/// Verdicts for runs that this worker has claimed without knowing it: the answer to the claim was lost with
-/// its connection. They never started, so they go back as they were. `knows` says by id and fence what the
-/// worker holds, or has ended and not written yet; it is asked after the database.
-pub async fn unheld(
-    conn: &mut PgConnection,
-    worker: i32,
-    knows: impl Fn(i64, i64) -> bool,
-) -> sqlx::Result<Vec<Finished>> {
-    let rows = sqlx::query(UNHELD).bind(worker).fetch_all(conn).await?;
-    let claimed = rows.iter().map(|row| verdict(row, Event::GivenBack)).collect::<sqlx::Result<Vec<_>>>()?;
-    Ok(claimed.into_iter().filter(|run| !knows(run.id, run.fence)).collect())
-}
-
-/// What follows for a run that its claimant does not have, unless someone had asked to cancel it.
-fn verdict(row: &PgRow, event: Event) -> sqlx::Result<Finished> {
-    let standing = Standing {
-        id: row.try_get(0)?,
-        attempt: row.try_get(3)?,
-        max_attempts: row.try_get(4)?,
-        crashes: row.try_get(5)?,
-    };
-    let cancelled: bool = row.try_get(11)?;
-    let retry: Option<String> = row.try_get(6)?;
-    let retry = retry.and_then(|text| text.parse::<RetryPolicy>().ok()).unwrap_or_default();
-    let event = match (cancelled, event) {
-        (false, event) => event,
-        (true, Event::GivenBack) => Event::Cancelled { reason: "cancelled before it started".into() },
-        (true, _) => Event::Cancelled { reason: "its worker died before it could stop".into() },
-    };
-    Ok(Finished {
-        id: standing.id,
-        fence: row.try_get(1)?,
-        claimed_by: row.try_get(2)?,
-        schedule_id: row.try_get(7)?,
-        concurrency_key: row.try_get(8)?,
-        waited: Duration::ZERO,
-        verdict: decide(standing, event, &retry),
-    })
+/// Verdicts for up to 1,000 runs that `worker` has claimed and that are not among those it holds: the
+/// claim was committed and its reply lost. They never started, so they go back as they were.
+pub async fn strays(conn: &mut PgConnection, worker: i32, held: &[i64]) -> sqlx::Result<Vec<Finished>> {
+    let rows = sqlx::query(STRAYS).bind(worker).bind(held).fetch_all(conn).await?;
+    rows.iter()
+        .map(|row| {
+            let standing = Standing {
+                id: row.try_get(0)?,
+                attempt: row.try_get(2)?,
+                max_attempts: row.try_get(3)?,
+                crashes: row.try_get(4)?,
+            };
+            Ok(Finished {
+                id: standing.id,
+                fence: row.try_get(1)?,
+                claimed_by: worker,
+                schedule_id: row.try_get(5)?,
+                concurrency_key: row.try_get(6)?,
+                waited: Duration::ZERO,
+                verdict: decide(standing, Event::GivenBack, &RetryPolicy::default()),
+            })
+        })
+        .collect()
 }

@@ -13,27 +13,27 @@
 //!
 //! How it works: the fields are read here, into sets. The crate `cron` walks plain wall time (carried as
 //! UTC) through them; it is never told of a zone, because across a clock change its answers go backwards.
-//! Which days match is decided by [`days`], and which instants a wall time stands for by [`Cron::first_from`].
+//! Which days match is decided in `days`, and which instants a wall time stands for in `first_from`.
 
 mod cache;
 mod count;
 mod days;
 mod field;
+mod read;
 mod set;
 mod zone;
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDateTime, NaiveTime, TimeDelta, Utc};
 
-use self::days::{Days, YEAR_MAX};
-use self::field::Field;
+use self::days::Days;
+pub use self::read::every;
 use self::set::Set;
 use self::zone::{Stretch, Zone};
 use super::words;
-use crate::duration::{self, shown};
+use crate::duration::shown;
 
 /// The longest expression, in bytes.
 pub const LENGTH_MAX: usize = 256;
@@ -104,41 +104,6 @@ pub enum CronError {
 }
 
 impl Cron {
-    /// Reads an expression; a `TZ=` in it goes before `timezone`.
-    ///
-    /// An expression that no date matches (`0 0 30 2 *`) is read too: see [`Self::never_fires`].
-    ///
-    /// # Errors
-    /// One sentence naming the field, its value and its range, or the unknown zone.
-    pub fn parse(text: &str, timezone: &str, dst: Dst) -> Result<Self, CronError> {
-        let problem = |problem: String| CronError::Expression { text: text.to_owned(), problem };
-        if text.len() > LENGTH_MAX {
-            return Err(problem(format!("it has {} bytes, at most {LENGTH_MAX} are allowed", text.len())));
-        }
-        let (prefix, body) = split_zone(text);
-        let zone = match prefix {
-            Some(name) => {
-                Zone::find(name).ok_or_else(|| problem(format!("timezone \"{}\" is unknown", shown(name))))?
-            }
-            None => Zone::find(timezone).ok_or_else(|| CronError::Timezone(timezone.to_owned()))?,
-        };
-        let [second, minute, hour, dom, month, dow, year] = fields(body).map_err(problem)?;
-        let times = Times {
-            seconds: Field::Second.numbers(second).map_err(problem)?,
-            minutes: Field::Minute.numbers(minute).map_err(problem)?,
-            hours: Field::Hour.numbers(hour).map_err(problem)?,
-        };
-        let days = Days::parse(dom, month, dow, year).map_err(problem)?;
-        let follows_real_time = minute.starts_with('*') || hour.starts_with('*');
-        let rule = if dst == Dst::Once && !follows_real_time { Rule::Once } else { Rule::Literal };
-        let walker = walker(&times, &days);
-        let mut cron = Self { text: text.trim_ascii().into(), walker, days, times, zone, rule };
-        if cron.first_from(FIRST).is_none() {
-            cron.walker = None;
-        }
-        Ok(cron)
-    }
-
     /// Like [`Self::parse`], from memory if the same was read before.
     ///
     /// What is remembered keeps the zone's rules as they were: new zone data needs a new process.
@@ -260,74 +225,6 @@ impl PartialEq for Cron {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text && self.zone == other.zone && self.rule == other.rule
     }
-}
-
-/// Reads `@every 5m`, perhaps after a `TZ=`: a period, not a wall clock's time. `None` for all else.
-///
-/// As everywhere it is rounded down to whole seconds, and is at least one second.
-///
-/// # Errors
-/// The duration cannot be read.
-pub fn every(text: &str) -> Result<Option<TimeDelta>, CronError> {
-    let (_, body) = split_zone(text);
-    let Some(period) = body.strip_prefix("@every").filter(|rest| rest.starts_with(char::is_whitespace)) else {
-        return Ok(None);
-    };
-    match duration::parse(period.trim_ascii()) {
-        Ok(period) => Ok(Some(TimeDelta::seconds(period.num_seconds().max(1)))),
-        Err(error) => Err(CronError::Expression { text: text.to_owned(), problem: error.to_string() }),
-    }
-}
-
-/// Takes `TZ=zone` or `CRON_TZ=zone` off the front.
-fn split_zone(text: &str) -> (Option<&str>, &str) {
-    let text = text.trim_ascii();
-    match text.strip_prefix("CRON_TZ=").or_else(|| text.strip_prefix("TZ=")) {
-        Some(rest) => {
-            let (zone, body) = rest.split_once(|c: char| c.is_ascii_whitespace()).unwrap_or((rest, ""));
-            (Some(zone), body.trim_ascii_start())
-        }
-        None => (None, text),
-    }
-}
-
-/// The seven fields, second first.
-fn fields(body: &str) -> Result<[&str; 7], String> {
-    let body = match body {
-        "@yearly" | "@annually" => "0 0 1 1 *",
-        "@monthly" => "0 0 1 * *",
-        "@weekly" => "0 0 * * 0",
-        "@daily" | "@midnight" => "0 0 * * *",
-        "@hourly" => "0 * * * *",
-        _ if body.starts_with("@every") => return Err("\"@every\" is a period; set fixed_rate instead".to_owned()),
-        _ if body.starts_with('@') => {
-            let known = "@yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly";
-            return Err(format!("\"{}\" is not one of {known}", shown(body)));
-        }
-        _ => body,
-    };
-    match *body.split_ascii_whitespace().collect::<Vec<_>>() {
-        [minute, hour, dom, month, dow] => Ok(["0", minute, hour, dom, month, dow, "*"]),
-        [second, minute, hour, dom, month, dow] => Ok([second, minute, hour, dom, month, dow, "*"]),
-        [second, minute, hour, dom, month, dow, year] => Ok([second, minute, hour, dom, month, dow, year]),
-        ref found => Err(format!("expected 5, 6 or 7 fields, found {}", found.len())),
-    }
-}
-
-/// The crate's schedule for these fields, with every day that may match; `None` if there is none.
-fn walker(times: &Times, days: &Days) -> Option<cron::Schedule> {
-    let list = |numbers: &mut dyn Iterator<Item = u32>| numbers.map(|n| n.to_string()).collect::<Vec<_>>().join(",");
-    let expression = format!(
-        "{} {} {} {} {} * {}",
-        list(&mut times.seconds.iter()),
-        list(&mut times.minutes.iter()),
-        list(&mut times.hours.iter()),
-        list(&mut days.superset()),
-        list(&mut days.months().iter()),
-        list(&mut days.years().iter().filter(|&year| year <= YEAR_MAX)),
-    );
-    // It refuses the empty lists of an expression that has no day or no year up to 2100.
-    cron::Schedule::from_str(&expression).ok()
 }
 
 /// A wall time from its seconds since 1970 on that clock.

@@ -2,6 +2,7 @@
 
 mod series;
 mod single;
+mod upcoming;
 
 use chrono::{DateTime, Utc};
 

@@ -4,7 +4,7 @@
 use std::{sync::Arc, thread, time::Duration};
 
 use tokio::{runtime, sync::oneshot, time, time::Instant};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     session::{Session, within},
@@ -14,7 +14,7 @@ use crate::{
     Error, Result,
     handler::StopReason,
     lifecycle::{
-        register::{self, give_up, stop},
+        register::{self, stop},
         renew::{Hints, renew, take_presence},
     },
 };
@@ -25,16 +25,16 @@ const BEAT_WATCHFUL: Duration = Duration::from_millis(500);
 /// A heartbeat further than this from the one before is not on time.
 const ON_TIME: Duration = Duration::from_millis(1500);
 
-/// The running control thread.
+/// The running control thread; it ends when this is dropped, and with it the lease.
 pub(super) struct Control {
-    end: CancellationToken,
+    end: DropGuard,
     done: oneshot::Receiver<()>,
 }
 
 impl Control {
     /// Says goodbye to the database and ends the thread.
     pub(super) async fn stop(self) {
-        self.end.cancel();
+        drop(self.end);
         let _ = self.done.await;
     }
 }
@@ -56,28 +56,24 @@ pub(super) fn start(shared: Arc<Shared>, session: Session) -> Result<Control> {
             let _ = tell.send(());
         })
         .map_err(|e| Error::io("cannot start the control thread", e))?;
-    Ok(Control { end, done })
+    Ok(Control { end: end.drop_guard(), done })
 }
 
 async fn beat_until(shared: &Shared, mut session: Session, end: CancellationToken) {
     let mut pause = Duration::ZERO;
-    // the runs of this number were dropped, so it must end: under it nobody would ever take them back
-    let mut dropped = false;
+    // the runs in hand were given up: the number under which they were claimed must end, or they would
+    // stay claimed by a worker that is alive
+    let mut lost = false;
     loop {
         tokio::select! {
             () = end.cancelled() => break,
             () = time::sleep(pause) => {}
         }
-        if dropped {
-            match reregister(shared, &mut session).await {
-                Ok(()) => (pause, dropped) = (Duration::ZERO, false),
-                Err(error) => pause = failed(shared, &error).0,
-            }
-            continue;
-        }
         let began = Instant::now();
-        match beat(shared, &mut session).await {
+        let beaten = if lost { reregister(shared, &mut session).await } else { beat(shared, &mut session).await };
+        match beaten {
             Ok(Some(hints)) => {
+                lost = false;
                 note(shared, began);
                 act_on(shared, &hints);
                 let every = if hints.peer_late { BEAT_WATCHFUL } else { BEAT };
@@ -86,9 +82,15 @@ async fn beat_until(shared: &Shared, mut session: Session, end: CancellationToke
             Ok(None) => {
                 tracing::warn!(worker = shared.worker(), "declared dead: dropping all runs, registering anew");
                 lose(shared);
-                (pause, dropped) = (Duration::ZERO, true);
+                (lost, pause) = (true, Duration::ZERO);
             }
-            Err(error) => (pause, dropped) = failed(shared, &error),
+            Err(error) => {
+                let silent = failed(shared, &error);
+                lost |= fence_itself(shared, silent);
+                // 50 ms to 1 s, growing with the silence, with full jitter
+                let most = (silent / 4).clamp(Duration::from_millis(50), BEAT);
+                pause = most.mul_f64(0.5 + fastrand::f64() / 2.0);
+            }
         }
     }
     if let Ok(connection) = session.connection().await {
@@ -175,43 +177,42 @@ fn lose(shared: &Shared) {
     }
 }
 
-/// Ends the old number, where nobody else did, and takes a new one.
-async fn reregister(shared: &Shared, session: &mut Session) -> sqlx::Result<()> {
+/// Ends the old number, takes a new one, and beats under it.
+async fn reregister(shared: &Shared, session: &mut Session) -> sqlx::Result<Option<Hints>> {
     // a new session, so that the old number's presence lock is not held on
     session.close().await;
     let deadline = session.deadline();
     let connection = session.connection().await?;
     let result = within(deadline, async {
-        give_up(connection, shared.worker()).await?;
+        stop(connection, shared.worker()).await?;
         register::register(connection, &shared.who, None).await
     })
     .await;
     let worker = session.settle(result)?;
     tracing::info!(worker, "registered anew");
     shared.renumber(worker);
-    shared.ask(&shared.duties.rescue);
-    Ok(())
+    shared.ask(&shared.duties.rescue); // what it had given up is an orphan now
+    beat(shared, session).await
 }
 
-/// A heartbeat that did not come through: how long to wait, and whether the worker has fenced itself, as it
-/// does without one for most of a lease.
-fn failed(shared: &Shared, error: &sqlx::Error) -> (Duration, bool) {
-    let (silent, first) = {
-        let mut beat = locked(&shared.beat);
-        beat.on_time = 0;
-        let first = beat.unbroken_since.take().is_some();
-        (beat.last.elapsed(), first)
-    };
-    if first {
+/// A heartbeat that did not come through; says how long there has been none.
+fn failed(shared: &Shared, error: &sqlx::Error) -> Duration {
+    let mut beat = locked(&shared.beat);
+    beat.on_time = 0;
+    let silent = beat.last.elapsed();
+    if beat.unbroken_since.take().is_some() {
         tracing::warn!(%error, "heartbeat failed; trying again");
     }
-    let margin = shared.config.lease / 5;
-    let dropped = silent > shared.config.lease - margin && shared.in_hand() > 0;
-    if dropped {
-        tracing::error!(?silent, lease = ?shared.config.lease, "no heartbeat for most of the lease: cancelling all runs");
+    silent
+}
+
+/// Without a heartbeat for most of a lease, others may soon have the runs: true when they were given up.
+fn fence_itself(shared: &Shared, silent: Duration) -> bool {
+    let lease = shared.config.lease;
+    let must = silent > lease - lease / 5 && shared.in_hand() > 0;
+    if must {
+        tracing::error!(?silent, ?lease, "no heartbeat for most of the lease: cancelling all runs");
         lose(shared);
     }
-    // 50 ms to 1 s, growing with the silence, with full jitter
-    let most = (silent / 4).clamp(Duration::from_millis(50), BEAT);
-    (most.mul_f64(0.5 + fastrand::f64() / 2.0), dropped)
+    must
 }

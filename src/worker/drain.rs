@@ -23,6 +23,8 @@ pub(super) async fn drain(shared: &Shared, force: impl Future<Output = ()> + Sen
     }
     tokio::pin!(force);
     let ended = async {
+        // a claim that is under way brings its runs first
+        drop(shared.claiming.lock().await);
         if time::timeout(shared.config.drain_timeout, shared.idle()).await.is_err() {
             tracing::warn!(runs = shared.in_hand(), "drain timeout is over: asking runs to stop");
             shared.stop_runs(&StopReason::Shutdown);
@@ -38,6 +40,11 @@ pub(super) async fn drain(shared: &Shared, force: impl Future<Output = ()> + Sen
             let _ = time::timeout(Duration::from_millis(100), shared.idle()).await;
         }
     }
+    give_up(shared);
+}
+
+/// Ends the tasks of all runs in hand and gives the runs back.
+pub(super) fn give_up(shared: &Shared) {
     for held in shared.release_all() {
         interrupt(shared, &held);
     }

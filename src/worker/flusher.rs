@@ -3,7 +3,7 @@
 //! A batch goes when 100 wait, when the oldest is 5 ms old, or at once when nothing else is running: so the
 //! first result after idleness is not held up, and a busy worker sends few statements.
 
-use std::{collections::HashSet, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use tokio::{
     sync::mpsc::UnboundedReceiver,
@@ -139,13 +139,13 @@ fn settle(shared: &Shared, written: &[Finished], recorded: &Recorded, held: &mut
     for id in &recorded.superseded {
         tracing::warn!(run = id, "a late verdict was refused: another worker has the run");
     }
-    let still: HashSet<i64> = recorded.held.iter().map(|f| f.id).collect();
-    for finished in written.iter().filter(|f| !still.contains(&f.id)) {
-        shared.ended(finished.id, finished.fence);
-    }
     let settled = written.len() - recorded.held.len();
     shared.backlog.fetch_sub(settled, Ordering::Relaxed);
     held.extend(recorded.held.iter().cloned());
+    let again = written.iter().filter(|f| recorded.accepted.contains(&f.id)).filter_map(|f| f.verdict.delay).min();
+    if let Some(delay) = again {
+        shared.due_in(delay); // nobody is notified of a retry
+    }
     if written.iter().any(|f| f.concurrency_key.is_some()) {
         shared.ask(&shared.duties.keyed); // there is room under a limit
     }

@@ -8,7 +8,7 @@ use sqlx::{
 };
 use tokio::time;
 
-use super::shared::Shared;
+use super::shared::{Phase, Shared};
 
 /// The one channel; the payload is only the name of a table.
 const CHANNEL: &str = "watchbell";
@@ -16,14 +16,21 @@ const CHANNEL: &str = "watchbell";
 /// A server that restarts can leave a listener silent: after this long without a word it is asked.
 const PING: Duration = Duration::from_secs(20);
 
-/// Listens for ever. The connection is always drained: one that stops reading would hold back the whole
+/// Listens until the worker is over. The connection is always drained: one that stops reading would hold back the whole
 /// database's notifications.
 pub(super) async fn listen(shared: Arc<Shared>, pool: PgPool) {
+    tokio::select! {
+        () = listen_on(&shared, &pool) => {}
+        () = shared.at_least(Phase::Over) => {}
+    }
+}
+
+async fn listen_on(shared: &Shared, pool: &PgPool) {
     let options = (*pool.connect_options()).clone().application_name("watchbell listen");
     let own = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
     let mut pause = Duration::from_millis(100);
     loop {
-        match heed(&shared, &own).await {
+        match heed(shared, &own).await {
             Ok(()) => pause = Duration::from_millis(100),
             Err(error) => {
                 tracing::debug!(%error, "listening failed; polling goes on");

@@ -4,7 +4,7 @@
 //! a hint of the heartbeat, or the next due time. Before that it tells producers to wake it, and looks
 //! once more. Without any wake-up a row waits at most for the next heartbeat, a second.
 
-use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{collections::HashSet, sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use sqlx::PgConnection;
 use tokio::time::{self, Instant};
@@ -43,12 +43,9 @@ const SWEEP_AT_LEAST: Duration = Duration::from_secs(1);
 const FIRE_BATCH: usize = 200;
 /// Runs in one claim.
 const CLAIM_MAX: usize = 500;
-/// After a pass that failed: how soon to look for claims whose answer was lost, how often, and until when. A
-/// statement whose client is gone may commit for as long as the session's `statement_timeout` of 15 s.
-const UNHELD_FIRST: Duration = Duration::from_secs(2);
-const UNHELD_EVERY: Duration = Duration::from_secs(6);
-const UNHELD_UNTIL: Duration = Duration::from_secs(20);
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
+/// Between two looks for claims that this worker does not know of.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 struct Poller {
     shared: Arc<Shared>,
@@ -59,8 +56,10 @@ struct Poller {
     sweep_cost: Duration,
     sleep_told: Option<Instant>,
     next_prune: Instant,
-    /// When to look for claims whose answer was lost, and until when to go on.
-    unheld: Option<(Instant, Instant)>,
+    /// When to look for claims that this worker does not know of.
+    next_look: Option<Instant>,
+    /// Those that the last look found, with their fences.
+    strays: HashSet<(i64, i64)>,
 }
 
 /// Polls until the worker drains; after that only what the drain needs (requests).
@@ -80,7 +79,8 @@ pub(super) async fn poll(shared: Arc<Shared>, mut session: Session) {
         sweep_cost: Duration::ZERO,
         sleep_told: None,
         next_prune: now + PRUNE_EVERY.mul_f64(fastrand::f64()),
-        unheld: None,
+        next_look: None,
+        strays: HashSet::new(),
     };
     let mut failures = 0_u32;
     while poller.shared.phase() < Phase::Over {
@@ -97,11 +97,10 @@ pub(super) async fn poll(shared: Arc<Shared>, mut session: Session) {
             }
             Err(error) => {
                 failures += 1;
+                poller.next_look = Some(Instant::now() + LOOK_PAUSE);
                 if failures == 1 {
                     tracing::warn!(%error, "polling failed; trying again");
                 }
-                let now = Instant::now();
-                poller.unheld = Some((now + UNHELD_FIRST, now + UNHELD_UNTIL));
                 let pause = Duration::from_millis(20) * 2_u32.pow(failures.min(6));
                 time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
                 poller.shared.ask(&poller.shared.duties.sweep);
@@ -119,7 +118,6 @@ impl Poller {
         if self.shared.phase() > Phase::Running || !self.shared.may_claim() {
             return Ok(false);
         }
-        self.give_back_unheld(conn).await?;
         let due = self.due();
         let mut busy = false;
         if due || take(&self.shared.duties.fire) {
@@ -137,24 +135,6 @@ impl Poller {
             self.once(conn).await?;
         }
         Ok(busy)
-    }
-
-    /// Gives back claims that this worker does not know of, if it has reason to think that there are some.
-    /// Only this task claims, so none is under way meanwhile on a sound connection.
-    async fn give_back_unheld(&mut self, conn: &mut PgConnection) -> sqlx::Result<()> {
-        let now = Instant::now();
-        let Some((_, until)) = self.unheld.filter(|(next, _)| *next <= now) else { return Ok(()) };
-        let worker = self.shared.worker();
-        let unheld = rescue::unheld(conn, worker, |id, fence| self.shared.knows(id, fence)).await?;
-        // a number given up meanwhile takes its runs along, as those of a dead worker
-        if !unheld.is_empty() && worker == self.shared.worker() && self.shared.may_claim() {
-            let recorded = finish(conn, unheld, None).await?;
-            tracing::warn!(runs = recorded.accepted.len(), "claims whose answer was lost are given back");
-            self.shared.duties.sweep.store(true, Ordering::Release);
-            self.shared.duties.keyed.store(true, Ordering::Release);
-        }
-        self.unheld = (now < until).then(|| (now + UNHELD_EVERY, until));
-        Ok(())
     }
 
     /// Whether a known due time has come; it is forgotten with that.
@@ -192,12 +172,41 @@ impl Poller {
                 tracing::warn!(%error, "pruning failed; trying again within a minute");
             }
             self.rescue(conn).await?;
+            self.next_look.get_or_insert_with(Instant::now);
+        }
+        if self.next_look.is_some_and(|at| at <= Instant::now()) {
+            self.look_for_strays(conn).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives back claims whose reply was lost: without this they would stay as long as this worker lives.
+    ///
+    /// Only what two looks find: at the first, a verdict may be between the task and the flusher.
+    async fn look_for_strays(&mut self, conn: &mut PgConnection) -> sqlx::Result<()> {
+        self.next_look = Some(Instant::now() + LOOK_PAUSE);
+        if !self.shared.may_claim() || self.shared.backlog.load(Ordering::Relaxed) > 0 {
+            return Ok(());
+        }
+        let found = rescue::strays(conn, self.shared.worker(), &self.shared.held_ids()).await?;
+        let (known, new): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|stray| self.strays.contains(&(stray.id, stray.fence)));
+        self.strays = new.iter().map(|stray| (stray.id, stray.fence)).collect();
+        if new.is_empty() {
+            self.next_look = None;
+        }
+        if !known.is_empty() {
+            tracing::warn!(runs = known.len(), "claims whose reply was lost are given back");
+            finish(conn, known, None).await?;
+            self.shared.duties.sweep.store(true, Ordering::Release);
+            self.shared.duties.keyed.store(true, Ordering::Release);
         }
         Ok(())
     }
 
     async fn rescue(&mut self, conn: &mut PgConnection) -> sqlx::Result<()> {
-        let by = self.shared.judgement();
+        let mut by = self.shared.judgement();
+        by.by_presence = by.by_presence && rescue::is_present(conn, self.shared.worker()).await?;
         for dead in rescue::declare_dead(conn, self.shared.worker(), by, None).await? {
             tracing::warn!(dead = dead.id, name = dead.name, host = dead.host, pid = dead.pid, silent = ?dead.silent, "a worker died");
         }
@@ -262,6 +271,11 @@ impl Poller {
             return Ok(false);
         }
         let want = want.min(CLAIM_MAX);
+        let shared = Arc::clone(&self.shared);
+        let _claiming = shared.claiming.lock().await;
+        if shared.phase() > Phase::Running {
+            return Ok(false);
+        }
         let asked = take(&self.shared.duties.sweep);
         let mut runs = self.some(conn, Reach::Quick, want).await?;
         if self.sweep_is_due(asked, runs.len() < want) {
@@ -281,6 +295,9 @@ impl Poller {
             runs.extend(keyed);
         }
         if runs.is_empty() {
+            if asked {
+                self.learn_next(conn).await?; // what we were woken for may be due later
+            }
             return Ok(false);
         }
         self.stay_warm();
@@ -339,8 +356,7 @@ impl Poller {
             Some(_) => {}
         }
         let next = *locked(&self.shared.next_due);
-        let until = next.unwrap_or(now + SLEEP_AGAIN).min(self.next_prune).min(now + SLEEP_AGAIN);
-        let until = self.unheld.map_or(until, |(look, _)| until.min(look.max(now + WARM_AT_DUE)));
+        let until = [next, self.next_look].into_iter().flatten().fold(self.next_prune.min(now + SLEEP_AGAIN), Ord::min);
         let _ = time::timeout_at(until, self.shared.wake.notified()).await;
     }
 

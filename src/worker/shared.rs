@@ -1,7 +1,7 @@
 //! What the tasks of one worker share, all of it in memory and all of it disposable.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering},
@@ -80,6 +80,8 @@ pub(super) struct Shared {
     pub(super) duties: Duties,
     /// Wakes the poller.
     pub(super) wake: Notify,
+    /// Held while runs are claimed: whoever gets it after the phase has changed sees every run in hand.
+    pub(super) claiming: tokio::sync::Mutex<()>,
     pub(super) slots: Semaphore,
     /// Runs that took their worker down twice run alone: they hold this for writing, all others for reading.
     pub(super) alone: RwLock<()>,
@@ -89,11 +91,9 @@ pub(super) struct Shared {
     pub(super) next_due: Mutex<Option<Instant>>,
     pub(super) beat: Mutex<Beat>,
     held: Mutex<HashMap<i64, Held>>,
-    /// Id and fence of runs that are out of hand and whose end is not written yet.
-    ending: Mutex<HashSet<(i64, i64)>>,
     in_hand: AtomicUsize,
     /// A run that ended tells the drain.
-    released: Notify,
+    ended: Notify,
     worker: AtomicI32,
     phase: watch::Sender<Phase>,
     results: mpsc::UnboundedSender<Finished>,
@@ -124,14 +124,14 @@ impl Shared {
             executor,
             duties: Duties::default(),
             wake: Notify::new(),
+            claiming: tokio::sync::Mutex::default(),
             alone: RwLock::new(()),
             backlog: AtomicUsize::new(0),
             next_due: Mutex::new(None),
             beat: Mutex::new(beat),
             held: Mutex::default(),
-            ending: Mutex::default(),
             in_hand: AtomicUsize::new(0),
-            released: Notify::new(),
+            ended: Notify::new(),
             worker: AtomicI32::new(worker),
             phase: watch::Sender::new(Phase::Running),
             results,
@@ -147,7 +147,6 @@ impl Shared {
 
     pub(super) fn renumber(&self, worker: i32) {
         self.worker.store(worker, Ordering::Release);
-        locked(&self.ending).clear(); // of the old number
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -167,6 +166,17 @@ impl Shared {
     /// Completes when that phase, or a later one, is reached.
     pub(super) async fn at_least(&self, phase: Phase) {
         let _ = self.phase.subscribe().wait_for(|now| *now >= phase).await;
+    }
+
+    /// Something comes due after this long, as far as this worker knows; it may know of something earlier.
+    pub(super) fn due_in(&self, wait: Duration) {
+        let at = Instant::now() + wait;
+        let mut next = locked(&self.next_due);
+        if next.is_none_or(|next| at < next) {
+            *next = Some(at);
+            drop(next);
+            self.wake.notify_one();
+        }
     }
 
     /// Sets a duty and wakes the poller.
@@ -216,33 +226,23 @@ impl Shared {
             return None;
         }
         let released = held.remove(&id);
-        locked(&self.ending).insert((id, fence)); // before the lock goes: it is known all the while
         drop(held);
         self.in_hand.fetch_sub(1, Ordering::Relaxed);
-        self.released.notify_one();
+        self.ended.notify_one();
         released
     }
 
     /// Every run in hand, taken out of it.
     pub(super) fn release_all(&self) -> Vec<Held> {
-        let mut held = locked(&self.held);
-        let all: Vec<Held> = held.drain().map(|(_, held)| held).collect();
-        locked(&self.ending).extend(all.iter().map(|held| (held.run.id, held.run.fence)));
-        drop(held);
+        let all: Vec<Held> = locked(&self.held).drain().map(|(_, held)| held).collect();
         self.in_hand.fetch_sub(all.len(), Ordering::Relaxed);
-        self.released.notify_one();
+        self.ended.notify_one();
         all
     }
 
-    /// The end of a run is written, or there is none to be written.
-    pub(super) fn ended(&self, id: i64, fence: i64) {
-        locked(&self.ending).remove(&(id, fence));
-    }
-
-    /// Whether a claim of this worker is accounted for: in hand, or its end about to be written.
-    pub(super) fn knows(&self, id: i64, fence: i64) -> bool {
-        let held = locked(&self.held);
-        held.get(&id).is_some_and(|held| held.run.fence == fence) || locked(&self.ending).contains(&(id, fence))
+    /// The ids of the runs in hand.
+    pub(super) fn held_ids(&self) -> Vec<i64> {
+        locked(&self.held).keys().copied().collect()
     }
 
     /// Asks one run's handler to stop.
@@ -261,7 +261,7 @@ impl Shared {
     pub(super) async fn idle(&self) {
         while self.in_hand() > 0 {
             // the timeout covers an end between the check and the wait
-            let _ = tokio::time::timeout(Duration::from_millis(50), self.released.notified()).await;
+            let _ = tokio::time::timeout(Duration::from_millis(50), self.ended.notified()).await;
         }
     }
 

@@ -132,15 +132,9 @@ fn hand_over(shared: &Shared, run: &Claimed, executed: Executed, took: Duration)
             }
             shared.report(finished);
         }
-        Executed::Recorded(accepted) => {
-            shared.ended(run.id, run.fence);
-            if accepted {
-                tracing::debug!(run = run.id, ?took, "run ended with its transaction");
-            } else {
-                tracing::warn!(run = run.id, "superseded: its writes were rolled back");
-            }
-        }
-        Executed::Nothing => shared.ended(run.id, run.fence),
+        Executed::Recorded(true) => tracing::debug!(run = run.id, ?took, "run ended with its transaction"),
+        Executed::Recorded(false) => tracing::warn!(run = run.id, "superseded: its writes were rolled back"),
+        Executed::Nothing => {}
     }
 }
 

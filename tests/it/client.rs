@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use chrono::TimeDelta;
 use serde_json::json;
 use sqlx::{PgPool, Row};
-use watchbell::client::{self, Cancelled, Change, NewRun, NewSchedule, Runs, Schedules, insert_many};
+use watchbell::client::{self, Cancelled, Change, NewRun, NewSchedule, RunId, Runs, Schedules, insert_many};
 use watchbell::db::{self, DatabaseUrl};
 use watchbell::schedule::{Misfire, Overlap};
 use watchbell::{Error, Status, db::Session};
@@ -237,10 +237,10 @@ async fn cancelling_says_what_became_of_the_run() {
     let waiting = NewRun::new("mail").insert(&database.pool).await.unwrap().unwrap();
     assert_eq!(client::cancel(&database.pool, waiting, None).await.unwrap(), Cancelled::Waiting);
     assert_eq!(client::cancel(&database.pool, waiting, None).await.unwrap(), Cancelled::Finished);
-    let unknown = client::cancel(&database.pool, 987_654, None).await.unwrap_err();
+    let unknown = client::cancel(&database.pool, RunId(987_654), None).await.unwrap_err();
     assert!(matches!(unknown, Error::NotFound { .. }));
     assert_eq!(unknown.to_string(), "run \"987654\" does not exist; list runs with: watchbell runs list");
-    assert!(matches!(client::run(&database.pool, 987_654).await, Err(Error::NotFound { .. })));
+    assert!(matches!(client::run(&database.pool, RunId(987_654)).await, Err(Error::NotFound { .. })));
 }
 
 #[tokio::test]
@@ -367,7 +367,7 @@ async fn a_cancelled_begin_leaves_no_connection_in_a_transaction() {
     let pool = db::pool_with(&url, &session, 4).await.unwrap();
     let seed = fastrand::u64(..);
     let mut random = fastrand::Rng::with_seed(seed);
-    for round in 0..40 {
+    for round in 0..60 {
         let begins = (0..10).map(|_| {
             let patience = Duration::from_micros(random.u64(0..2_000));
             let pool = pool.clone();

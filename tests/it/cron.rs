@@ -222,6 +222,26 @@ fn a_day_that_a_zone_skipped_is_a_gap_like_any_other() {
 }
 
 #[test]
+fn what_a_gap_left_out_is_counted_once() {
+    // Berlin, 30 March 2025: 02:00 does not exist, and its hour ends at 03:00.
+    let (from, until) = (rfc3339("2025-03-29T23:30:00Z"), rfc3339("2025-03-30T02:30:00Z"));
+    for (text, once, literal) in [
+        ("0 1,2,3 * * *", 2, 2),
+        ("0,30 2 * * *", 1, 0),
+        ("0 3 * * *", 1, 1),
+        ("*/30 * * * *", 6, 6),
+        ("0 0,4 * * *", 1, 1),
+    ] {
+        for (dst, expected) in [(Dst::Once, once), (Dst::Literal, literal)] {
+            let cron = cron(text, "Europe/Berlin", dst);
+            assert_eq!(cron.count(from, until), expected, "{text} {dst}");
+            let walked = cron.upcoming(from, 10).iter().filter(|&&at| at <= until).count();
+            assert_eq!(walked as u64, expected, "{text} {dst}");
+        }
+    }
+}
+
+#[test]
 fn a_remembered_expression_is_the_same_one() {
     let read = || Cron::cached("7 3 * * MON", "Europe/Berlin", Dst::Once).unwrap();
     assert!(std::sync::Arc::ptr_eq(&read(), &read()));

@@ -54,7 +54,7 @@ fn second() -> impl Strategy<Value = i64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn no_text_panics(text in any::<String>(), zone in "\\PC{0,20}", at in any::<i64>()) {

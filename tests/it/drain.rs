@@ -17,7 +17,7 @@ use crate::support::journal::Journal;
 use crate::support::process::{Orders, Process};
 use crate::support::wait::{until, until_true};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn what_runs_ends_and_is_recorded_and_nothing_more_is_claimed() {

@@ -1,9 +1,8 @@
 //! What watchbell promises, one module for each group of promises, run against a real PostgreSQL.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics, in what it calls too")]
+#![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect is to panic")]
 #![expect(unreachable_pub, reason = "in a binary nothing is reachable from outside")]
 
-mod sql_handler;
 mod support;
 mod table;
 
@@ -13,13 +12,23 @@ mod containers;
 mod cron;
 mod cron_properties;
 mod databases;
+mod days;
 mod docs;
 mod drain;
+mod edits;
 mod embedded;
+mod ends;
+mod faults;
+mod grammar;
 mod guarding;
 mod handlers;
-mod lost;
+mod migrate;
 mod planning;
 mod planning_properties;
+mod rows;
+mod runs_view;
+mod silence;
+mod sql_handler;
 mod tidy;
+mod wake;
 mod worker;

@@ -10,26 +10,7 @@ use crate::table::{self, rfc3339, unix};
 
 /// A schedule with every column at its default, written at unix second 0.
 pub(crate) fn schedule(spec: Spec) -> Schedule {
-    Schedule {
-        id: 1,
-        spec,
-        status: Status::Pending,
-        effective_from: unix(0),
-        anchor_at: None,
-        first_fire: FirstFire::AfterPeriod,
-        starts_at: None,
-        ends_at: None,
-        max_fires: None,
-        fires_count: 0,
-        last_fire_at: None,
-        last_finished_at: None,
-        wake_at: None,
-        overlap: Overlap::Allow,
-        max_running: 1,
-        misfire: Misfire::FireOnce,
-        start_deadline: None,
-        jitter: TimeDelta::zero(),
-    }
+    Schedule::new(1, spec, unix(0))
 }
 
 pub(crate) fn cron(text: &str) -> Schedule {
@@ -192,6 +173,32 @@ fn an_edit_never_fires_a_past_slot_again() {
     // An edit stamped with the very instant of the slot that has fired.
     (schedule.status, schedule.effective_from) = (Status::Pending, unix(3_600));
     assert_eq!(rows(&tick(&mut schedule, 3_602)), []);
+}
+
+#[test]
+fn a_slot_that_is_accounted_for_is_not_fired_again_whatever_wake_at_says() {
+    for mut schedule in [cron("* * * * *"), rate(60)] {
+        tick(&mut schedule, 0);
+        tick(&mut schedule, 60);
+        schedule.wake_at = Some(unix(60));
+        let plan = tick(&mut schedule, 61);
+        assert_eq!((rows(&plan), wake(&plan)), (vec![], Some(120)), "{}", schedule.spec);
+    }
+}
+
+#[test]
+fn upcoming_slots_keep_to_the_schedule_s_bounds_and_need_no_plan() {
+    let upcoming = |schedule: &Schedule, after, n| -> Vec<i64> {
+        schedule.upcoming(unix(after), n).iter().map(DateTime::timestamp).collect()
+    };
+    let mut schedule = cron("* * * * *");
+    (schedule.starts_at, schedule.ends_at) = (Some(unix(120)), Some(unix(300)));
+    assert_eq!(upcoming(&schedule, 0, 10), [120, 180, 240]);
+    assert_eq!(upcoming(&schedule, 120, 1), [180]);
+    assert_eq!(upcoming(&rate(30), 0, 2), [30, 60]);
+    assert_eq!(upcoming(&delay(30), 0, 2), [30], "what follows depends on when its run ends");
+    assert_eq!(upcoming(&once(30), 0, 2), [30]);
+    assert_eq!(upcoming(&once(30), 30, 2), [] as [i64; 0]);
 }
 
 #[test]

@@ -112,8 +112,8 @@ async fn another_login_does_what_it_may_and_ends_the_run_with_it() {
     let said = check(&sql, false).await.unwrap_err().to_string();
     assert!(said.contains("may not end runs") && said.contains("GRANT EXECUTE ON FUNCTION"), "{said}");
     let grants = format!(
-        "create table own (a int); create table shared (a int, by text default session_user);
-         grant insert on shared to {0};
+        "create table public.own (a int); create table public.shared (a int, by text default session_user);
+         grant insert on public.shared to {0};
          grant usage on schema watchbell to {0};
          grant execute on function watchbell.finish_run to {0}",
         guest.name
@@ -122,22 +122,24 @@ async fn another_login_does_what_it_may_and_ends_the_run_with_it() {
     check(&sql, false).await.unwrap();
 
     let scene = Scene::with(database, sql).await;
-    let done = scene.run(json!({"statement": "insert into shared values ($1::int)", "args": [7], "as": "guest"})).await;
+    let done =
+        scene.run(json!({"statement": "insert into public.shared values ($1::int)", "args": [7], "as": "guest"})).await;
     assert_eq!(done.status, "normal", "{done:?}");
-    assert_eq!(scene.xmin("shared").await, scene.xmin("watchbell.runs_finished").await);
-    let by: String = sqlx::query_scalar("select by from shared").fetch_one(&scene.database.pool).await.unwrap();
+    assert_eq!(scene.xmin("public.shared").await, scene.xmin("watchbell.runs_finished").await);
+    let by: String = sqlx::query_scalar("select by from public.shared").fetch_one(&scene.database.pool).await.unwrap();
     assert_eq!(by, guest.name);
 
-    let done = scene.run(json!({"statement": "insert into own values (1)", "as": "guest"})).await;
+    let done = scene.run(json!({"statement": "insert into public.own values (1)", "as": "guest"})).await;
     assert_eq!((done.status.as_str(), done.attempt), ("failed", 1));
     assert_eq!(done.error.as_deref(), Some("permission denied for table own [42501]"));
     // A role that was only set could be set back; this one is what it logged in as.
-    let escape = "do $$ begin reset role; insert into own values (2); end $$";
+    let escape = "do $$ begin reset role; insert into public.own values (2); end $$";
     assert_eq!(scene.run(json!({"statement": escape, "as": "guest"})).await.status, "failed");
-    assert_eq!(scene.count("own").await, 0);
+    assert_eq!(scene.count("public.own").await, 0);
 
     // Superseded while it ran: nothing of it stays.
-    let slow = json!({"statement": "with s as (select pg_sleep(1)) insert into shared select 8 from s", "as": "guest"});
+    let slow =
+        json!({"statement": "with s as (select pg_sleep(1)) insert into public.shared select 8 from s", "as": "guest"});
     let id = scene.enqueue(&slow, "1 hour").await;
     let mut taken = 0;
     while taken == 0 {
@@ -146,7 +148,7 @@ async fn another_login_does_what_it_may_and_ends_the_run_with_it() {
         taken = sqlx::query(take).bind(id).execute(&scene.database.pool).await.unwrap().rows_affected();
     }
     time::sleep(Duration::from_millis(1500)).await;
-    assert_eq!(scene.count("shared").await, 1, "the superseded attempt's row stayed");
+    assert_eq!(scene.count("public.shared").await, 1, "the superseded attempt's row stayed");
 
     pool.close().await;
     let database = scene.end().await;

@@ -12,6 +12,8 @@ use crate::support::ask::{insert, one, row, until_status};
 use crate::support::crew::{hand, start};
 use crate::support::wait::until_true;
 
+const SOON: Duration = Duration::from_secs(30);
+
 async fn nothing() {}
 
 async fn refusal(worker: Builder) -> Error {
@@ -87,12 +89,12 @@ async fn a_run_of_an_unknown_handler_waits_for_a_worker_that_has_it() {
     let other = start(hand(pool, "other").handler("other", nothing));
     let rare = insert(pool, "rare", &[]).await;
     let plain = insert(pool, "other", &[]).await;
-    until_status(pool, plain, "normal", Duration::from_secs(5)).await;
+    until_status(pool, plain, "normal", SOON).await;
     let waiting = row(pool, rare).await;
     assert_eq!((waiting.status.as_str(), waiting.attempt, waiting.fence), ("pending", 0, 0));
 
     let able = start(hand(pool, "able").handler("rare", nothing));
-    until_status(pool, rare, "normal", Duration::from_secs(5)).await;
+    until_status(pool, rare, "normal", SOON).await;
     other.stop().await;
     able.stop().await;
 }
@@ -102,7 +104,7 @@ async fn a_worker_is_seen_in_its_row_from_start_to_stop() {
     let database = Database::fresh().await;
     let pool = &database.pool;
     let worker = start(hand(pool, "seen").handler("mail", nothing).slots(3).label("zone", "eu"));
-    until_true(pool, "select state = 'running' and presence from watchbell.workers", Duration::from_secs(5)).await;
+    until_true(pool, "select state = 'running' and presence from watchbell.workers", SOON).await;
     let said: bool = one(
         pool,
         "select name = 'seen' and slots = 3 and handlers = '{mail}' and queues is null and labels @> '{zone=eu}' \

@@ -1,17 +1,24 @@
-//! A time zone as stretches of time with one offset each. Zone data comes from the machine's zoneinfo,
-//! or, where it has none, from the copy built in.
+//! A time zone as stretches of time with one offset each.
+//!
+//! Zone data comes from the machine's zoneinfo, or where it has none from the copy built in. A zone is laid
+//! out as a table once, so that finding a stretch is a binary search; asking the zone library each time
+//! took most of the time of a daily schedule's next fire time.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::{FIRST, LAST};
+
 /// The rules of one time zone.
-#[derive(Clone, PartialEq)]
+#[derive(Clone)]
 pub(super) struct Zone {
-    rules: TimeZone,
-    /// The offset in seconds, for a zone that has only one.
-    fixed: Option<i64>,
+    name: Arc<str>,
+    /// In order and without a hole, from the beginning to the end of time.
+    stretches: Arc<[Stretch]>,
 }
 
 /// A stretch of time in which the wall clock runs evenly: instants `start <= t < end`, in unix seconds.
@@ -27,48 +34,68 @@ pub(super) struct Stretch {
     pub(super) offset_before: i64,
 }
 
+/// The zones met so far, by name in lower case: no more than there are, of about 8 KiB each.
+static ZONES: LazyLock<Mutex<HashMap<String, Zone>>> = LazyLock::new(Mutex::default);
+
 impl Zone {
     /// Looks up `UTC` or an Area/Location name such as `Europe/Paris`; any case.
     pub(super) fn find(name: &str) -> Option<Self> {
-        if name.eq_ignore_ascii_case("UTC") {
-            return Some(Self { rules: TimeZone::UTC, fixed: Some(0) });
-        }
+        let key = name.to_ascii_lowercase();
+        let area = key.split_once('/').map(|(area, _)| area);
         // Zoneinfo also holds `right/…`, which counts leap seconds, and `posix/…`, the same again.
-        let (area, _) = name.split_once('/')?;
-        if ["right", "posix"].iter().any(|folder| area.eq_ignore_ascii_case(folder)) {
+        if key != "utc" && area.is_none_or(|area| ["right", "posix"].contains(&area)) {
             return None;
         }
-        let rules = TimeZone::get(name).ok().filter(|zone| !zone.is_unknown())?;
-        let fixed = rules.to_fixed_offset().ok().map(|offset| i64::from(offset.seconds()));
-        Some(Self { rules, fixed })
+        // A panic elsewhere cannot leave the map half changed, so a poisoned lock is as good as any.
+        let mut zones = ZONES.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(zone) = zones.get(&key) {
+            return Some(zone.clone());
+        }
+        let rules = TimeZone::get(&key).ok().filter(|rules| !rules.is_unknown())?;
+        let name = rules.iana_name().unwrap_or(name).into();
+        let zone = Self { name, stretches: stretches(&rules) };
+        zones.insert(key, zone.clone());
+        Some(zone)
     }
 
     /// The stretch that holds the instant `at`.
     pub(super) fn stretch(&self, at: i64) -> Stretch {
-        if let Some(offset) = self.fixed {
-            return Stretch { start: i64::MIN, end: i64::MAX, offset, offset_before: offset };
-        }
-        let offset = self.offset(at);
-        // `preceding` is exclusive: from the next second it finds a change at `at` itself.
-        let start = self.rules.preceding(instant(at + 1)).next().map(|change| change.timestamp().as_second());
-        let end = self.rules.following(instant(at)).next().map(|change| change.timestamp().as_second());
-        let start = start.unwrap_or(i64::MIN);
-        let offset_before = if start == i64::MIN { offset } else { self.offset(start - 1) };
-        Stretch { start, end: end.unwrap_or(i64::MAX), offset, offset_before }
+        self.stretches[self.stretches.partition_point(|stretch| stretch.end <= at)]
     }
+}
 
-    fn offset(&self, at: i64) -> i64 {
-        i64::from(self.rules.to_offset(instant(at)).seconds())
+/// Every stretch that reaches into the years 1970 to 2100.
+fn stretches(rules: &TimeZone) -> Arc<[Stretch]> {
+    let offset = |at: i64| i64::from(rules.to_offset(instant(at)).seconds());
+    let first = offset(FIRST);
+    let mut stretches = vec![Stretch { start: i64::MIN, end: i64::MAX, offset: first, offset_before: first }];
+    for change in rules.following(instant(FIRST)) {
+        let (start, new) = (change.timestamp().as_second(), i64::from(change.offset().seconds()));
+        if start > LAST {
+            break;
+        }
+        // Many changes only rename the time or move it between standard and summer.
+        if let Some(last) = stretches.last_mut().filter(|last| last.offset != new) {
+            last.end = start;
+            let offset_before = last.offset;
+            stretches.push(Stretch { start, end: i64::MAX, offset: new, offset_before });
+        }
+    }
+    stretches.into()
+}
+
+fn instant(at: i64) -> Timestamp {
+    Timestamp::from_second(at).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+impl PartialEq for Zone {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
     }
 }
 
 impl fmt::Debug for Zone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.rules.iana_name().unwrap_or("UTC"))
+        f.write_str(&self.name)
     }
-}
-
-/// Callers stay within the years 1969 to 2101, far inside what a timestamp can hold.
-fn instant(at: i64) -> Timestamp {
-    Timestamp::from_second(at).unwrap_or(Timestamp::UNIX_EPOCH)
 }

@@ -39,7 +39,11 @@ impl Schedule {
     }
 
     /// The next slot of a fixed delay if no run is open, and its anchor.
-    fn delay_slot(&self, delay: TimeDelta, now: DateTime<Utc>) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>) {
+    pub(super) fn delay_slot(
+        &self,
+        delay: TimeDelta,
+        now: DateTime<Utc>,
+    ) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>) {
         if self.status == Status::Normal {
             return (self.wake_at, self.anchor_at);
         }

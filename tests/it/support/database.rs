@@ -11,8 +11,10 @@ use super::shared::{Shared, shared};
 
 /// A database of one test, dropped with it, panic or not.
 pub struct Database {
-    /// For the login that owns it; no superuser on a private server.
+    /// For the login that owns it; no superuser on a private server, and over the socket there.
     pub url: String,
+    /// The same login over TCP with its password: for tests of the network.
+    pub tcp_url: String,
     /// For whoever may do more: superuser on a private server, else the same login.
     pub admin_url: String,
     /// At most 8 connections, opened when needed.
@@ -52,10 +54,11 @@ impl Database {
         let name = format!("watchbell_test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         shared.create_database(&name, template).await;
         let url = with_database(&shared.login_url, &name);
+        let tcp_url = with_database(&shared.tcp_url, &name);
         let admin_url = with_database(&shared.admin_url, &name);
         let options = PgPoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(15));
         let pool = options.connect_lazy(&url).unwrap();
-        Self { url, admin_url, pool, name, shared }
+        Self { url, tcp_url, admin_url, pool, name, shared }
     }
 }
 

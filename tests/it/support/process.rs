@@ -27,6 +27,7 @@ pub struct Orders {
     pub url: String,
     pub journal: PathBuf,
     pub name: String,
+    pub labels: Vec<String>,
     pub slots: usize,
     pub lease: Duration,
     /// Short, so that a test need not wait until its workers may judge one another.
@@ -41,6 +42,7 @@ impl Orders {
             url: url.to_owned(),
             journal: journal.path().to_owned(),
             name: name.to_owned(),
+            labels: vec![],
             slots: 20,
             lease: Duration::from_secs(15),
             settle: Duration::from_millis(500),
@@ -52,6 +54,7 @@ impl Orders {
     pub fn config(&self) -> Config {
         let mut config = Config::default();
         config.name.clone_from(&self.name);
+        config.labels.clone_from(&self.labels);
         config.slots = self.slots;
         config.lease = self.lease;
         config.settle = self.settle;
@@ -60,8 +63,8 @@ impl Orders {
         config
     }
 
-    /// The worker itself, in whichever process: `work` notes its start and end and takes `ms` between;
-    /// `crash` aborts its process; `effect` writes a row in its run's transaction.
+    /// The worker itself, in whichever process: `work` notes its start and end; `crash` aborts its process;
+    /// `effect` writes a row in its run's transaction.
     pub fn worker(&self) -> watchbell::worker::Builder {
         let pool = PgPoolOptions::new().max_connections(4).connect_lazy(&self.url).unwrap();
         let (work, crash, effect) = (self.journal.clone(), self.journal.clone(), self.journal.clone());
@@ -72,7 +75,7 @@ impl Orders {
                 async move {
                     note(&journal, &ctx, "start");
                     tokio::select! {
-                        () = tokio::time::sleep(Duration::from_millis(task.ms)) => note(&journal, &ctx, "end"),
+                        () = tokio::time::sleep(task.takes(&ctx)) => note(&journal, &ctx, "end"),
                         () = ctx.cancelled() => {
                             note(&journal, &ctx, "stop");
                             return Err("asked to stop".into());
@@ -94,17 +97,25 @@ impl Orders {
                     note(&journal, &ctx, "start");
                     let insert = sqlx::query("insert into effects (run_id, attempt) values ($1, $2)");
                     insert.bind(ctx.run_id().0).bind(ctx.attempt()).execute(&mut *tx).await?;
-                    tokio::time::sleep(Duration::from_millis(task.ms)).await;
+                    tokio::time::sleep(task.takes(&ctx)).await;
                     HandlerResult::Ok(())
                 }
             })
     }
 }
 
-/// The payload of `work` and `effect`.
+/// The payload of `work` and `effect`: how long the first attempt takes, and every other.
 #[derive(Deserialize)]
 struct Task {
     ms: u64,
+    #[serde(default)]
+    again_ms: u64,
+}
+
+impl Task {
+    fn takes(&self, ctx: &Context) -> Duration {
+        Duration::from_millis(if ctx.attempt() == 1 { self.ms } else { self.again_ms })
+    }
 }
 
 /// Typed as a handler's end, which it never reaches.

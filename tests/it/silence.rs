@@ -1,4 +1,4 @@
-//! What a worker lost sight of comes back: runs it dropped, and claims whose answer never reached it.
+//! Runs that a worker dropped because it heard nothing from the database come back.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -47,38 +47,6 @@ async fn runs_dropped_after_a_silence_come_back_although_nobody_declared_their_w
     let run = client::run(&database.pool, run).await.unwrap();
     assert_eq!((run.attempt, run.crashes, starts.load(Ordering::SeqCst)), (2, 1, 2));
     worker.stop().await;
-}
-
-#[tokio::test]
-async fn a_claim_whose_answer_was_lost_is_given_back_with_its_attempt_unused() {
-    let database = Database::fresh().await;
-    let pool = &database.pool;
-    let worker = Running::start(Worker::builder(pool.clone()).handler("nothing", || async {}));
-    until_count(pool, "select count(*) from watchbell.workers where state = 'running'", 1).await;
-
-    // what a claim leaves behind when the connection breaks between its commit and its answer
-    let lost = NewRun::new("nothing").delay(Duration::from_secs(3600)).insert(pool).await.unwrap().unwrap();
-    let claim = "update watchbell.runs_live set status = 'running', run_at = now(), fence = 1, attempt = 1, \
-                 started_at = now(), claimed_by = (select id from watchbell.workers) where id = $1";
-    sqlx::query(claim).bind(lost.0).execute(pool).await.unwrap();
-    let broken = "select count(pg_terminate_backend(pid)) from pg_stat_activity \
-                  where application_name = 'watchbell poll' and datname = current_database()";
-    sqlx::query(broken).execute(pool).await.unwrap();
-
-    let other = NewRun::new("nothing").insert(pool).await.unwrap().unwrap();
-    until(pool, other, "normal").await;
-    until(pool, lost, "normal").await;
-    let run = client::run(pool, lost).await.unwrap();
-    assert_eq!((run.fence, run.attempt, run.crashes), (2, 1, 0));
-    worker.stop().await;
-}
-
-async fn until_count(pool: &PgPool, query: &'static str, count: i64) {
-    let began = Instant::now();
-    while sqlx::query_scalar::<_, i64>(query).fetch_one(pool).await.unwrap() != count {
-        assert!(began.elapsed() < Duration::from_secs(15), "not {count} after 15 s: {query}");
-        time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 /// A worker in this process.

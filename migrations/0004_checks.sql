@@ -15,15 +15,15 @@ return coalesce(nullif(current_setting('watchbell.now', true), '')::timestamptz,
 -- A value of any length and content as it may stand inside one sentence.
 create function watchbell.shown(value text) returns text
 language sql immutable set search_path = watchbell, pg_temp
-return regexp_replace(left(value, 80), '[[:cntrl:]]', ' ', 'g') || case when length(value) > 80 then '…' else '' end;
+return regexp_replace(left(value, 80), '[[:cntrl:]]', ' ', 'g') || case when length(value) > 80 then '...' else '' end;
 
 -- Why a row is refused: the column at fault, one sentence, what to do instead, and the SQLSTATE (23514 for a
 -- value outside its limits, 22023 for one that cannot be read). All NULL: it is accepted. Only the outermost
 -- function raises it, so that the error is not buried under the lines of its callers.
 create type watchbell.refusal as ("column" text, sentence text, hint text, code text);
 
-create function watchbell.refused("column" text, sentence text, hint text, code text default '23514') returns watchbell.refusal
-language sql immutable set search_path = watchbell, pg_temp
+create function watchbell.refused("column" text, sentence text, hint text, code text default '23514')
+returns watchbell.refusal language sql immutable set search_path = watchbell, pg_temp
 return ("column", sentence, hint, code)::watchbell.refusal;
 
 -- A text such as 90s, 1h30m, 2 days, PT1H or 1 day 02:00:00, as workers read it too; NULL when it is none.
@@ -31,10 +31,11 @@ return ("column", sentence, hint, code)::watchbell.refusal;
 create function watchbell.duration(value text) returns interval
 language plpgsql immutable strict set search_path = watchbell, pg_temp as $$
 declare
-    clean constant text := replace(btrim(value, E' \t\r\n\f'), 'µ', 'u');
+    clean constant text := btrim(value, E' \t\r\n\f');
 begin
-    if octet_length(clean) > 64 or clean !~ ('^@? *(([0-9]+(\.[0-9]*)?|\.[0-9]+) *(us|ms|msecs?|milliseconds?|s|secs?|seconds?|m|mins?'
-            '|minutes?|h|hrs?|hours?|d|days?|w|weeks?) *|[0-9]+:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)? *)+$'
+    if octet_length(clean) > 64 or clean !~ (
+            '^@? *(([0-9]+(\.[0-9]*)?|\.[0-9]+) *(us|ms|msecs?|milliseconds?|s|secs?|seconds?|m|mins?|minutes?'
+            '|h|hrs?|hours?|d|days?|w|weeks?) *|[0-9]+:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)? *)+$'
             '|^P(?=.)([0-9.]+W)?([0-9.]+D)?(T(?=.)([0-9.]+H)?([0-9.]+M)?([0-9.]+S)?)?$') then
         return null;
     end if;
@@ -70,11 +71,12 @@ language sql immutable set search_path = watchbell, pg_temp
 return case when octet_length(value) > maximum
     then format('%s is %s bytes, more than the limit of %s', "column", octet_length(value), maximum) end;
 
-create function watchbell.range_problem("column" text, value bigint, minimum bigint, maximum bigint default null) returns text
-language sql immutable set search_path = watchbell, pg_temp
+create function watchbell.range_problem("column" text, value bigint, minimum bigint, maximum bigint default null)
+returns text language sql immutable set search_path = watchbell, pg_temp
 return case
     when value < minimum and maximum is null then format('%s %s is below %s', "column", value, minimum)
-    when value not between minimum and maximum then format('%s %s is out of range %s-%s', "column", value, minimum, maximum)
+    when value not between minimum and maximum
+        then format('%s %s is out of range %s-%s', "column", value, minimum, maximum)
 end;
 
 create function watchbell.choice_problem("column" text, value text, choices text[]) returns text
@@ -120,7 +122,8 @@ begin
         return format('retry has an unknown key "%s"', watchbell.shown(wrong));
     end if;
     if retry ? 'strategy' and coalesce(retry->>'strategy', '') <> all ('{exponential,linear,fixed,list}') then
-        return format('retry strategy "%s" is not one of exponential, linear, fixed, list', watchbell.shown(retry->>'strategy'));
+        return watchbell.choice_problem('retry strategy', coalesce(retry->>'strategy', ''),
+                                        '{exponential,linear,fixed,list}');
     end if;
     if retry ? 'jitter' and jsonb_typeof(retry->'jitter') <> 'boolean' then
         return format('retry jitter must be true or false (got %s)', watchbell.shown((retry->'jitter')::text));
@@ -160,22 +163,23 @@ begin
         return watchbell.refused('handler', 'handler is missing',
             'Name the handler that does the work: shell, http, sql or one of your own.');
     elsif octet_length(handler) > 256 then
-        return watchbell.refused('handler', format('handler is %s bytes, more than the limit of 256', octet_length(handler)),
+        return watchbell.refused('handler', watchbell.length_problem('handler', handler, 256),
             'Name the handler that does the work: shell, http, sql or one of your own.');
     elsif jsonb_typeof(payload) <> 'object' then
         return watchbell.refused('payload', format('payload must be a JSON object (got %s)', jsonb_typeof(payload)),
             'Wrap the value: {"value": ...}.', '22023');
     -- As text, because that is how it travels: 1e100000 is short in storage and long on the wire.
     elsif octet_length(payload::text) > 1048576 then
-        return watchbell.refused('payload', format('payload is %s bytes, more than the limit of 1048576', octet_length(payload::text)),
+        return watchbell.refused('payload', watchbell.length_problem('payload', payload::text, 1048576),
             'Store large data elsewhere and pass its address.');
     elsif queue !~ '^[A-Za-z0-9][A-Za-z0-9._:-]*$' or length(queue) > 128 then
         return watchbell.refused('queue', format('queue "%s" is not a valid name', watchbell.shown(queue)),
             'A name has 1 to 128 letters, digits and . _ : - and begins with a letter or digit.', '22023');
     elsif priority not between 0 and 9 then
-        return watchbell.refused('priority', format('priority %s is out of range 0-9 (0 runs first)', priority), 'The default is 5.');
+        return watchbell.refused('priority', format('priority %s is out of range 0-9 (0 runs first)', priority),
+            'The default is 5.');
     elsif max_attempts not between 1 and 100 then
-        return watchbell.refused('max_attempts', format('max_attempts %s is out of range 1-100', max_attempts),
+        return watchbell.refused('max_attempts', watchbell.range_problem('max_attempts', max_attempts, 1, 100),
             '1 means that a failed run is not tried again.');
     end if;
     if timeout is not null then

@@ -39,29 +39,32 @@ begin
                     new.crashes, new.created_at, new.created_by) > 0
        or new.status <> 'pending' then
         select key, value into system from jsonb_each_text(to_jsonb(new))
-        where value is not null and key = any ('{id,started_at,finished_at,attempt,error,trigger,schedule_id,schedule_name,'
-              'fire_at,retry_of,cancel_requested_at,claimed_by,fence,crashes,created_at,created_by}')
-           or key = 'status' and value <> 'pending'
+        where case key when 'status' then value <> 'pending'
+                       else value is not null and key <> all (
+                            '{handler,payload,queue,priority,run_at,max_attempts,retry,timeout,start_deadline,unique_key,'
+                            'concurrency_key,target,tags}') end
         limit 1;
         raise exception using errcode = '22023', schema = 'watchbell', table = 'runs', column = system.key,
-            message = format('column "%s" of runs is set by watchbell and cannot be given (got "%s")', system.key, watchbell.shown(system.value)),
-            hint = 'Columns you may set: handler, payload, queue, priority, run_at, max_attempts, retry, timeout, start_deadline, '
-                'unique_key, concurrency_key, target, tags.';
+            message = format('column "%s" of runs is set by watchbell and cannot be given (got "%s")',
+                             system.key, watchbell.shown(system.value)),
+            hint = 'Columns you may set: handler, payload, queue, priority, run_at, max_attempts, retry, timeout, '
+                   'start_deadline, unique_key, concurrency_key, target, tags.';
     elsif octet_length(new.unique_key) not between 1 and 256 then
         refusal := watchbell.refused('unique_key', watchbell.key_problem('unique_key', new.unique_key),
             'While a run with this key is open, another is not inserted; NULL means none.');
     elsif new.run_at < '0001-01-01 00:00Z' or new.run_at >= '9999-01-01 00:00Z' then
-        refusal := watchbell.refused('run_at', format('run_at %s is outside the years 1 to 9998', new.run_at), 'The default is now().');
+        refusal := watchbell.refused('run_at', watchbell.time_problem('run_at', new.run_at), 'The default is now().');
     elsif new.start_deadline < '0001-01-01 00:00Z' or new.start_deadline >= '9999-01-01 00:00Z' then
-        refusal := watchbell.refused('start_deadline', format('start_deadline %s is outside the years 1 to 9998', new.start_deadline),
+        refusal := watchbell.refused('start_deadline', watchbell.time_problem('start_deadline', new.start_deadline),
             'NULL means that it may start however late.');
     else
         refusal := watchbell.work_refusal(new.handler, new.payload, new.queue, new.priority, new.max_attempts,
                                           new.retry, new.timeout, new.concurrency_key, new.target, new.tags);
     end if;
     if refusal is not null then
-        raise exception using errcode = refusal.code, schema = 'watchbell', table = 'runs', column = refusal."column", hint = refusal.hint,
-            message = format('run%s: %s', ' for handler "' || watchbell.shown(new.handler) || '"', refusal.sentence);
+        raise exception using errcode = refusal.code, schema = 'watchbell', table = 'runs', column = refusal."column",
+            message = format('run%s: %s', ' for handler "' || watchbell.shown(new.handler) || '"', refusal.sentence),
+            hint = refusal.hint;
     end if;
 
     new.queue := coalesce(new.queue, 'default');
@@ -98,7 +101,7 @@ begin
     raise exception using errcode = '55000', schema = 'watchbell', table = 'runs',
         message = format('run %s cannot be %s by hand: use watchbell.cancel(%s)', old.id,
                          case tg_op when 'DELETE' then 'deleted' else 'changed' end, old.id),
-        hint = 'A changed run is a new one: cancel this and insert another. Finished runs are dropped after the retention.';
+        hint = 'A changed run is a new one: cancel this and insert another. Finished runs go after the retention.';
 end $$;
 
 create trigger runs_readonly instead of update or delete on watchbell.runs

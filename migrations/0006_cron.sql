@@ -63,7 +63,8 @@ begin
             return format('%s step "%s" is out of range 1-%s%s', field, watchbell.shown(step), size,
                 case when step ~ '[1-9]' then ' (for longer periods use fixed_rate)' else '' end);
         elsif numbers = '' then
-            return format('%s "%s" has no start before its step (allowed %s)', field, watchbell.shown(term), range.allowed);
+            return format('%s "%s" has no start before its step (allowed %s)',
+                          field, watchbell.shown(term), range.allowed);
         end if;
     end if;
     if numbers = '*' then
@@ -151,14 +152,15 @@ begin
         return;
     elsif body ~ '^@every[ \t\r\n\f]' then
         if watchbell.every(body) is null then
-            problem := format('"%s" is not a duration', watchbell.shown(regexp_replace(body, '^@every[ \t\r\n\f]+', '')));
+            problem := format('"%s" is not a duration', watchbell.shown(substring(body from '^@every\s+(.*)$')));
             hint := 'Try: @every 90s, @every 1h30m or @every 1d.';
         end if;
         return;
     elsif body ~ '^@' then
         if body not in ('@yearly', '@annually', '@monthly', '@weekly', '@daily', '@midnight', '@hourly') then
-            problem := format('"%s" is not one of @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly', watchbell.shown(body));
-            hint := case body when '@reboot' then 'Workers start and stop at any moment; for once, and now, set run_at to now().'
+            problem := format('"%s" is not one of @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly',
+                              watchbell.shown(body));
+            hint := case body when '@reboot' then 'For once, now, set run_at to now().'
                               else 'For a period write @every 90s, or set fixed_rate.' end;
         end if;
         return;
@@ -213,7 +215,8 @@ begin atomic
          from wanted w, pg_catalog.pg_timezone_names z,
               lateral (select lower(z.name) as name, lower(regexp_replace(z.name, '^.*/', '')) as place) l
          where z.name ~ '^[A-Z][A-Za-z_]+(/[A-Za-z_-]+){1,2}$' and length(w.place) >= 3
-           and (strpos(replace(l.name, '_', ''), translate(w.place, '_ ', '')) > 0 or left(l.place, 4) = left(w.place, 4))
+           and (strpos(replace(l.name, '_', ''), translate(w.place, '_ ', '')) > 0
+                or left(l.place, 4) = left(w.place, 4))
          order by l.place = w.place desc, strpos(l.name, w.place) > 0 desc,
                   split_part(l.name, '/', 1) = split_part(w.name, '/', 1) desc, length(z.name), z.name
          limit 1),

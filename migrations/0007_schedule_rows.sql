@@ -10,25 +10,34 @@ declare
     specs text;
     refusal watchbell.refusal;
 begin
-    if s.name is null or s.name !~ '^[A-Za-z0-9][A-Za-z0-9._:-]*$' or length(s.name) > 128 then
-        return watchbell.refused('name', case when s.name is null then 'schedule has no name' else subject || ': this is not a valid name' end,
+    if s.name is null then
+        return watchbell.refused('name', 'schedule has no name',
+            'A name has 1 to 128 letters, digits and . _ : - and begins with a letter or digit.', '22023');
+    elsif s.name !~ '^[A-Za-z0-9][A-Za-z0-9._:-]*$' or length(s.name) > 128 then
+        return watchbell.refused('name', subject || ': this is not a valid name',
             'A name has 1 to 128 letters, digits and . _ : - and begins with a letter or digit.', '22023');
     elsif num_nonnulls(s.cron, s.fixed_delay, s.fixed_rate, s.run_at) <> 1 then
-        specs := concat_ws(' + ', case when s.cron is not null then 'cron' end, case when s.fixed_delay is not null then 'fixed_delay' end,
-                           case when s.fixed_rate is not null then 'fixed_rate' end, case when s.run_at is not null then 'run_at' end);
-        return watchbell.refused('cron', format('%s must set exactly one of cron, fixed_delay, fixed_rate, run_at (got %s)', subject, coalesce(nullif(specs, ''), 'none')),
-            'Example: INSERT INTO watchbell.schedules (name, cron, handler) VALUES (''nightly'', ''0 2 * * *'', ''report'');');
+        select string_agg(name, ' + ') into specs
+        from (values ('cron', s.cron), ('fixed_delay', s.fixed_delay::text), ('fixed_rate', s.fixed_rate::text),
+                     ('run_at', s.run_at::text)) v (name, value)
+        where value is not null;
+        return watchbell.refused('cron',
+            format('%s must set exactly one of cron, fixed_delay, fixed_rate, run_at (got %s)',
+                   subject, coalesce(specs, 'none')),
+            'Example: INSERT INTO watchbell.schedules (name, cron, handler) '
+            'VALUES (''nightly'', ''0 2 * * *'', ''report'');');
     end if;
 
     if s.cron is not null then
-        select 'cron', format('invalid cron expression "%s": %s', watchbell.shown(s.cron), c.problem), c.hint, '22023' into refusal
-        from watchbell.cron_problem(s.cron) c where c.problem is not null;
+        select 'cron', format('invalid cron expression "%s": %s', watchbell.shown(s.cron), c.problem), c.hint, '22023'
+        into refusal from watchbell.cron_problem(s.cron) c where c.problem is not null;
         if found then
             return refusal;
         end if;
     end if;
     if not watchbell.is_timezone(s.timezone) then
-        return watchbell.refused('timezone', format('unknown timezone "%s" for %s', watchbell.shown(s.timezone), subject),
+        return watchbell.refused('timezone',
+            format('unknown timezone "%s" for %s', watchbell.shown(s.timezone), subject),
             watchbell.timezone_hint(s.timezone), '22023');
     end if;
 
@@ -40,31 +49,42 @@ begin
     end if;
 
     select v."column", subject || ': ' || v.problem, v.hint, '23514' into refusal from (values
-        ('fixed_delay', watchbell.interval_problem('fixed_delay', s.fixed_delay, '1 s'), 'For months use cron, such as 0 0 1 * *.'),
-        ('fixed_rate', watchbell.interval_problem('fixed_rate', s.fixed_rate, '1 s'), 'For months use cron, such as 0 0 1 * *.'),
+        ('fixed_delay', watchbell.interval_problem('fixed_delay', s.fixed_delay, '1 s'),
+            'For months use cron, such as 0 0 1 * *.'),
+        ('fixed_rate', watchbell.interval_problem('fixed_rate', s.fixed_rate, '1 s'),
+            'For months use cron, such as 0 0 1 * *.'),
         ('run_at', watchbell.time_problem('run_at', s.run_at), 'Example: now() + ''1 hour''.'),
         ('dst', watchbell.choice_problem('dst', s.dst, '{once,literal}'),
-            'What a clock change does to cron: once runs a skipped time once and a repeated one once, literal obeys the clock.'),
+            'At a clock change once runs each time once, literal as often as the clock shows it.'),
         ('overlap', watchbell.choice_problem('overlap', s.overlap, '{allow,skip,queue_one,queue_all,cancel_running}'),
             'What a fire time does while a run of this schedule is open.'),
         ('max_running', watchbell.range_problem('max_running', s.max_running, 1, 100), 'The default is 1.'),
         ('misfire', watchbell.choice_problem('misfire', s.misfire, '{fire_once,skip,catch_up}'),
             'What becomes of fire times that passed while nobody could act.'),
-        ('misfire_grace', watchbell.interval_problem('misfire_grace', s.misfire_grace, '0'), 'How late misfire = skip may still act.'),
-        ('catch_up_window', watchbell.interval_problem('catch_up_window', s.catch_up_window, '0'), 'How far back misfire = catch_up reaches.'),
-        ('catch_up_limit', watchbell.range_problem('catch_up_limit', s.catch_up_limit, 1, 1000), 'The default is 100.'),
-        ('start_deadline', watchbell.interval_problem('start_deadline', s.start_deadline, '1 ms'), 'NULL means that a run may start however late.'),
+        ('misfire_grace', watchbell.interval_problem('misfire_grace', s.misfire_grace, '0'),
+            'How late misfire = skip may still act.'),
+        ('catch_up_window', watchbell.interval_problem('catch_up_window', s.catch_up_window, '0'),
+            'How far back misfire = catch_up reaches.'),
+        ('catch_up_limit', watchbell.range_problem('catch_up_limit', s.catch_up_limit, 1, 1000),
+            'The default is 100.'),
+        ('start_deadline', watchbell.interval_problem('start_deadline', s.start_deadline, '1 ms'),
+            'NULL means that a run may start however late.'),
         ('jitter', watchbell.interval_problem('jitter', s.jitter, '0'), 'The default is 0: no jitter.'),
-        ('pause_after_failures', watchbell.range_problem('pause_after_failures', s.pause_after_failures, 1), 'NULL means never.'),
-        ('first_fire', watchbell.choice_problem('first_fire', s.first_fire, '{after_period,at_once}'), 'When a new fixed_delay or fixed_rate acts first.'),
+        ('pause_after_failures', watchbell.range_problem('pause_after_failures', s.pause_after_failures, 1),
+            'NULL means never.'),
+        ('first_fire', watchbell.choice_problem('first_fire', s.first_fire, '{after_period,at_once}'),
+            'When a new fixed_delay or fixed_rate acts first.'),
         ('starts_at', watchbell.time_problem('starts_at', s.starts_at), 'NULL means at once.'),
         ('ends_at', watchbell.time_problem('ends_at', s.ends_at), 'NULL means never.'),
-        ('ends_at', case when s.ends_at <= s.starts_at then format('ends_at %s is not after starts_at %s', s.ends_at, s.starts_at) end, 'NULL means never.'),
+        ('ends_at', case when s.ends_at <= s.starts_at
+            then format('ends_at %s is not after starts_at %s', s.ends_at, s.starts_at) end, 'NULL means never.'),
         ('max_fires', watchbell.range_problem('max_fires', s.max_fires, 1), 'NULL means no limit.'),
-        ('description', watchbell.length_problem('description', s.description, 8192), 'Put longer text behind runbook_url.'),
+        ('description', watchbell.length_problem('description', s.description, 8192),
+            'Put longer text behind runbook_url.'),
         ('owner', watchbell.length_problem('owner', s.owner, 256), 'A person, team or address.'),
         ('runbook_url', watchbell.length_problem('runbook_url', s.runbook_url, 2048), 'An address.'),
-        ('managed_by', watchbell.length_problem('managed_by', s.managed_by, 256), 'What writes this row, such as a file or a program.')
+        ('managed_by', watchbell.length_problem('managed_by', s.managed_by, 256),
+            'What writes this row, such as a file or a program.')
     ) v ("column", problem, hint) where v.problem is not null limit 1;
     return refusal;
 end $$;
@@ -110,7 +130,8 @@ begin
     if (tg_op = 'INSERT' or new.handler is distinct from old.handler)
        and not exists (select from watchbell.handlers h where h.name = new.handler) then
         raise warning using
-            message = format('no worker has ever registered handler "%s" (the schedule is accepted and will wait)', watchbell.shown(new.handler)),
+            message = format('no worker has ever registered handler "%s" (the schedule is accepted and will wait)',
+                             watchbell.shown(new.handler)),
             hint = coalesce((select format('Known handlers: %s.', string_agg(h.name, ', '))
                              from (select name from watchbell.handlers order by name limit 20) h having count(*) > 0),
                             'No worker has registered any handler yet.');
@@ -154,9 +175,11 @@ begin
     end if;
     new.updated_at := watchbell.clock();
     if tg_op = 'INSERT'
-       or (new.cron, new.fixed_delay, new.fixed_rate, new.run_at, new.timezone, new.dst, new.starts_at, new.ends_at, new.first_fire, new.max_fires)
+       or (new.cron, new.fixed_delay, new.fixed_rate, new.run_at, new.timezone, new.dst,
+           new.starts_at, new.ends_at, new.first_fire, new.max_fires)
           is distinct from
-          (old.cron, old.fixed_delay, old.fixed_rate, old.run_at, old.timezone, old.dst, old.starts_at, old.ends_at, old.first_fire, old.max_fires) then
+          (old.cron, old.fixed_delay, old.fixed_rate, old.run_at, old.timezone, old.dst,
+           old.starts_at, old.ends_at, old.first_fire, old.max_fires) then
         new.status := 'pending';
         new.error := null;
         new.wake_at := '-infinity';
@@ -182,15 +205,17 @@ end $$;
 
 -- They fire in the order of their names.
 create trigger schedules_1_check before insert or update of
-    name, cron, fixed_delay, fixed_rate, run_at, timezone, dst, handler, payload, queue, priority, max_attempts, retry, timeout, overlap,
-    max_running, misfire, misfire_grace, catch_up_window, catch_up_limit, start_deadline, jitter, pause_after_failures, concurrency_key,
-    first_fire, starts_at, ends_at, max_fires, target, description, owner, runbook_url, tags, managed_by
+    name, cron, fixed_delay, fixed_rate, run_at, timezone, dst, handler, payload, queue, priority, max_attempts, retry,
+    timeout, overlap, max_running, misfire, misfire_grace, catch_up_window, catch_up_limit, start_deadline, jitter,
+    pause_after_failures, concurrency_key, first_fire, starts_at, ends_at, max_fires, target, description, owner,
+    runbook_url, tags, managed_by
 on watchbell.schedules for each row execute function watchbell.schedules_check();
 
 create trigger schedules_2_plan before insert or update of
-    name, cron, fixed_delay, fixed_rate, run_at, timezone, dst, handler, payload, queue, priority, max_attempts, retry, timeout, overlap,
-    max_running, misfire, misfire_grace, catch_up_window, catch_up_limit, start_deadline, jitter, pause_after_failures, concurrency_key,
-    first_fire, starts_at, ends_at, max_fires, target, description, owner, runbook_url, tags, managed_by
+    name, cron, fixed_delay, fixed_rate, run_at, timezone, dst, handler, payload, queue, priority, max_attempts, retry,
+    timeout, overlap, max_running, misfire, misfire_grace, catch_up_window, catch_up_limit, start_deadline, jitter,
+    pause_after_failures, concurrency_key, first_fire, starts_at, ends_at, max_fires, target, description, owner,
+    runbook_url, tags, managed_by
 on watchbell.schedules for each row execute function watchbell.schedules_plan();
 
 create trigger schedules_3_resume before update of paused_at
@@ -202,8 +227,10 @@ alter table watchbell.schedules
     add constraint schedules_name check (name ~ '^[A-Za-z0-9][A-Za-z0-9._:-]*$' and length(name) <= 128),
     add constraint schedules_one_spec check (num_nonnulls(cron, fixed_delay, fixed_rate, run_at) = 1),
     add constraint schedules_cron check (octet_length(cron) <= 256),
-    add constraint schedules_fixed_delay check (fixed_delay >= '1 s' and extract(month from fixed_delay) = 0 and extract(year from fixed_delay) = 0),
-    add constraint schedules_fixed_rate check (fixed_rate >= '1 s' and extract(month from fixed_rate) = 0 and extract(year from fixed_rate) = 0),
+    add constraint schedules_fixed_delay check (
+        fixed_delay >= '1 s' and extract(month from fixed_delay) = 0 and extract(year from fixed_delay) = 0),
+    add constraint schedules_fixed_rate check (
+        fixed_rate >= '1 s' and extract(month from fixed_rate) = 0 and extract(year from fixed_rate) = 0),
     add constraint schedules_run_at check (isfinite(run_at)),
     add constraint schedules_dst check (dst in ('once', 'literal')),
     add constraint schedules_queue check (queue ~ '^[A-Za-z0-9][A-Za-z0-9._:-]*$' and length(queue) <= 128),

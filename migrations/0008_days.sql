@@ -66,7 +66,8 @@ create function watchbell.drop_days(retention interval, parent text default null
 returns setof record
 language plpgsql security definer set search_path = watchbell, pg_temp set lock_timeout = '100ms' as $$
 declare
-    before constant timestamptz := watchbell.clock() - make_interval(secs => extract(epoch from retention)::double precision);
+    before constant timestamptz :=
+        watchbell.clock() - make_interval(secs => extract(epoch from retention)::double precision);
     relation text;
     expired text[];
     locked boolean;
@@ -96,7 +97,8 @@ begin
             locked := false;
         end;
         foreach partition in array expired loop
-            problem := format('%s is in use; it is dropped at a later call', case when locked then partition else relation end);
+            problem := format('%s is in use; it is dropped at a later call',
+                              case when locked then partition else relation end);
             if locked then
                 begin
                     execute format('lock table watchbell.%I in access exclusive mode nowait', partition);

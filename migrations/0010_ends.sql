@@ -24,16 +24,18 @@ begin atomic
     where s.id = run.schedule_id;
 end;
 
-create function watchbell.move_to_finished(run watchbell.runs_live, ended_as text, error text, at timestamptz) returns void
-language sql set search_path = watchbell, pg_temp
+create function watchbell.move_to_finished(run watchbell.runs_live, ended_as text, error text, at timestamptz)
+returns void language sql set search_path = watchbell, pg_temp
 begin atomic
-    insert into watchbell.runs_finished (id, run_at, created_at, started_at, finished_at, fence, claimed_by, attempt, priority,
-        max_attempts, crashes, status, trigger, queue, handler, payload, timeout, retry, start_deadline, unique_key, concurrency_key,
-        target, tags, error, schedule_id, schedule_name, fire_at, retry_of, created_by)
-    values (run.id, run.run_at, run.created_at, run.started_at, at, run.fence, run.claimed_by, run.attempt, run.priority,
-        run.max_attempts, run.crashes, ended_as, run.trigger, run.queue, run.handler, run.payload, run.timeout, run.retry,
-        run.start_deadline, run.unique_key, run.concurrency_key, run.target, run.tags, error, run.schedule_id, run.schedule_name,
-        run.fire_at, run.retry_of, run.created_by);
+    insert into watchbell.runs_finished (
+        id, run_at, created_at, started_at, finished_at, fence, claimed_by, attempt, priority, max_attempts, crashes,
+        status, trigger, queue, handler, payload, timeout, retry, start_deadline, unique_key, concurrency_key, target,
+        tags, error, schedule_id, schedule_name, fire_at, retry_of, created_by)
+    values (
+        run.id, run.run_at, run.created_at, run.started_at, at, run.fence, run.claimed_by, run.attempt, run.priority,
+        run.max_attempts, run.crashes, ended_as, run.trigger, run.queue, run.handler, run.payload, run.timeout,
+        run.retry, run.start_deadline, run.unique_key, run.concurrency_key, run.target, run.tags, error,
+        run.schedule_id, run.schedule_name, run.fire_at, run.retry_of, run.created_by);
 end;
 
 -- Cancels a run. 'cancelled': it was waiting and is over. 'requested': it runs, and its worker has been asked to
@@ -51,7 +53,8 @@ begin
         elsif run.status = 'running' then
             insert into watchbell.worker_requests (request, run_id, reason)
             select 'cancel', run.id, cancel.reason
-            where not exists (select from watchbell.worker_requests q where q.run_id = run.id and q.request = 'cancel' and q.handled_at is null);
+            where not exists (select from watchbell.worker_requests q
+                              where q.run_id = run.id and q.request = 'cancel' and q.handled_at is null);
             return 'requested';
         end if;
         perform from watchbell.schedules s where s.id = run.schedule_id for no key update;
@@ -59,7 +62,7 @@ begin
         if found then
             at := watchbell.instant();
             perform watchbell.move_to_finished(run, 'cancelled',
-                format('cancelled by %s', session_user) || coalesce(': ' || nullif(cancel.reason, ''), ''), at);
+                'cancelled by ' || session_user || coalesce(': ' || nullif(left(cancel.reason, 1000), ''), ''), at);
             perform watchbell.schedule_ended(run, 'cancelled', at);
             return 'cancelled';
         end if;
@@ -84,7 +87,7 @@ begin
     perform from watchbell.schedules s
     where s.id = (select r.schedule_id from watchbell.runs_live r where r.id = finish_run.run_id) for no key update;
     delete from watchbell.runs_live r
-    where r.id = finish_run.run_id and r.fence = finish_run.fence and r.claimed_by = finish_run.worker_id and r.status = 'running'
+    where r.id = finish_run.run_id and r.fence = finish_run.fence and r.claimed_by = finish_run.worker_id
     returning r.* into run;
     if not found then
         return false;
@@ -96,4 +99,5 @@ begin
     return true;
 end $$;
 
-revoke execute on function watchbell.cancel, watchbell.finish_run, watchbell.schedule_ended, watchbell.move_to_finished from public;
+revoke execute on function
+    watchbell.cancel, watchbell.finish_run, watchbell.schedule_ended, watchbell.move_to_finished from public;

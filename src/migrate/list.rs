@@ -112,6 +112,7 @@ mod tests {
         for (n, migration) in (1..).zip(ALL) {
             assert_eq!(migration.version, n, "{}", migration.name);
             assert!(migration.name.starts_with(&format!("{n:04}_")), "{}", migration.name);
+            assert!(migration.body.is_ascii(), "{}: a database may have another encoding", migration.name);
             assert!(migration.min_build <= n, "{} asks for a build that does not know it", migration.name);
         }
         assert!(ALL.is_sorted_by_key(|m| m.min_build));

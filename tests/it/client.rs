@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use chrono::TimeDelta;
 use serde_json::json;
 use sqlx::{PgPool, Row};
-use watchbell::client::{self, Cancelled, Change, NewRun, NewSchedule, RunId, Runs, Schedules, insert_many};
+use watchbell::client::{self, Cancelled, Change, NewRun, NewSchedule, Runs, Schedules, insert_many};
 use watchbell::db::{self, DatabaseUrl};
 use watchbell::schedule::{Misfire, Overlap};
-use watchbell::{Error, Status, db::Session};
+use watchbell::{Error, RunId, Status, db::Session};
 
 use crate::support::Database;
 
@@ -45,6 +45,8 @@ async fn every_option_of_a_run_arrives() {
             .timeout(Duration::from_millis(90_500))
             .concurrency_key("post office")
             .target("zone = eu, disk=ssd")
+            .retry(&json!({"strategy": "fixed", "base": "30s"}))
+            .unwrap()
             .tags(["a \"b\"", "c\\d", ""])
     };
     let one = run().insert(&database.pool).await.unwrap().unwrap();
@@ -62,7 +64,10 @@ async fn every_option_of_a_run_arrives() {
         assert_eq!((row.status, row.attempt, row.trigger.as_str()), (Status::Pending, 0, "enqueue"));
     }
     let timeouts: Vec<bool> =
-        sqlx::query_scalar("select timeout = '90.5 s' from watchbell.runs").fetch_all(&database.pool).await.unwrap();
+        sqlx::query_scalar("select timeout = '90.5 s' and retry->>'base' = '30s' from watchbell.runs")
+            .fetch_all(&database.pool)
+            .await
+            .unwrap();
     assert_eq!(timeouts, [true, true]);
     let shared: (i64, i64) = sqlx::query_as(
         "select (select count(*) from watchbell.queues where name = 'letters'), \
@@ -367,7 +372,7 @@ async fn a_cancelled_begin_leaves_no_connection_in_a_transaction() {
     let pool = db::pool_with(&url, &session, 4).await.unwrap();
     let seed = fastrand::u64(..);
     let mut random = fastrand::Rng::with_seed(seed);
-    for round in 0..60 {
+    for round in 0..40 {
         let begins = (0..10).map(|_| {
             let patience = Duration::from_micros(random.u64(0..2_000));
             let pool = pool.clone();

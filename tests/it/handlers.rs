@@ -169,10 +169,7 @@ async fn a_timeout_asks_first_and_drops_after_the_grace() {
     let (heeding, deaf) = (insert(pool, "heeding", &limits).await, insert(pool, "deaf", &limits).await);
     let failed = until_status(pool, heeding, "failed", SOON).await;
     assert_eq!(*heeded.lock().unwrap(), Some(StopReason::Timeout));
-    assert_eq!(
-        errors(pool, failed.id.0).await,
-        [(1, "timeout".to_owned(), "timed out: stopped half way".to_owned())]
-    );
+    assert_eq!(errors(pool, failed.id.0).await, [(1, "timeout".to_owned(), "timed out: stopped half way".to_owned())]);
     let failed = until_status(pool, deaf, "failed", SOON).await;
     assert!(dropped.load(Ordering::Relaxed), "its future is dropped");
     assert_eq!(

@@ -72,7 +72,7 @@ async fn until(pool: &PgPool, run: RunId, status: &str) {
     let began = Instant::now();
     loop {
         let now = client::run(pool, run).await.unwrap().status;
-        if now.to_string() == status {
+        if now.as_str() == status {
             return;
         }
         assert!(began.elapsed() < Duration::from_secs(15), "run {run} is {now}, not {status}, after 15 s");

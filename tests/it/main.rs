@@ -38,6 +38,7 @@ mod rows;
 mod runs_view;
 mod sql_handler;
 mod statements;
+mod silence;
 mod tidy;
 mod times;
 mod transactional;

@@ -4,6 +4,7 @@
 #![expect(unreachable_pub, reason = "in a binary nothing is reachable from outside")]
 
 mod support;
+mod table;
 
 mod claim;
 mod cli;
@@ -13,6 +14,7 @@ mod cron;
 mod cron_properties;
 mod databases;
 mod days;
+mod demo;
 mod docs;
 mod drain;
 mod edits;
@@ -34,12 +36,13 @@ mod races;
 mod rescue;
 mod rows;
 mod runs_view;
+mod silence;
 mod sql_handler;
 mod statements;
-mod table;
 mod tidy;
 mod times;
 mod transactional;
+mod up;
 mod wake;
 mod wake_up;
 mod worker;

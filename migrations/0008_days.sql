@@ -28,8 +28,10 @@ begin
         return false;
     end if;
     perform pg_advisory_xact_lock(hashtextextended('watchbell:days', 0));
-    if to_regclass('watchbell.' || partition) is not null then
-        return false; -- Another worker made it while we waited.
+    -- Did another worker make it while we waited? to_regclass would answer from the cache, which does not know yet.
+    if exists (select from pg_catalog.pg_class c
+               where c.relname = partition and c.relnamespace = 'watchbell'::regnamespace) then
+        return false;
     end if;
     -- Attached, not created as a partition: CREATE TABLE .. PARTITION OF would lock every reader and writer out.
     -- Rows are only ever added, so vacuum has nothing to remove: it comes rarely, for the visibility map.

@@ -34,7 +34,7 @@ pub(super) struct DemoArgs {
     /// How many worker processes, 1 to 16.
     #[arg(long, env = "WATCHBELL_DEMO_WORKERS", value_name = "N", default_value_t = 3, value_parser = value::number(1..=16))]
     pub(super) workers: u32,
-    /// End by itself after so many seconds, 1 to 86400 [default: at Ctrl-C].
+    /// End by itself so many seconds after the workers' start, 1 to 86400 [default: at Ctrl-C].
     #[arg(long, value_name = "N", value_parser = value::number(1..=86_400))]
     pub(super) seconds: Option<u32>,
 }
@@ -72,7 +72,7 @@ async fn play(args: &DemoArgs, began: Instant, account: &mut Account, url: &str,
     account.fact("workers", &fleet.to_string(), began.elapsed());
     account.text(&scene.invitation(&shown, &fleet));
 
-    let end = args.seconds.map(|seconds| began + Duration::from_secs(u64::from(seconds)));
+    let end = args.seconds.map(|seconds| Instant::now() + Duration::from_secs(u64::from(seconds)));
     let mut show = Show::new(account, &mut fleet, &mut scene, began);
     let result = tokio::select! {
         result = show.go_on(end) => result,

@@ -7,10 +7,11 @@ use serde_json::json;
 use sqlx::{PgPool, Row};
 use watchbell::client::{self, Cancelled, Change, NewRun, NewSchedule, Runs, Schedules, insert_many};
 use watchbell::db::{self, DatabaseUrl};
+use watchbell::embedded::{Halt, Server};
 use watchbell::schedule::{Misfire, Overlap};
 use watchbell::{Error, RunId, Status, db::Session};
 
-use crate::support::Database;
+use crate::support::{Database, private_server};
 
 async fn count(pool: &PgPool) -> i64 {
     sqlx::query_scalar("select count(*) from watchbell.runs").fetch_one(pool).await.unwrap()
@@ -361,6 +362,31 @@ async fn a_bad_schedule_is_refused_in_one_sentence() {
     for (schedule, sentence) in cases {
         assert_eq!(schedule.insert(pool).await.unwrap_err().to_string(), sentence);
     }
+}
+
+#[tokio::test]
+async fn a_pool_over_several_hosts_follows_the_primary() {
+    let (Some(mut first), Some(second)) = (private_server().await, private_server().await) else { return };
+    let host = |server: &Server| server.url().split_once('@').unwrap().1.split_once('/').unwrap().0.to_owned();
+    // Both have the same password: they are copies.
+    let hosts = format!("{},{}", host(&first), host(&second));
+    let url: DatabaseUrl = first.url().replace(&host(&first), &hosts).parse().unwrap();
+    let pool = db::pool(&url, 2).await.unwrap();
+    let port =
+        async || -> Result<i32, sqlx::Error> { sqlx::query_scalar("select inet_server_port()").fetch_one(&pool).await };
+    assert!(first.url().contains(&format!(":{}/", port().await.unwrap())));
+    first.halt(Halt::Immediate).await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let now_at = loop {
+        match port().await {
+            Ok(port) => break port,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+    };
+    assert!(second.url().contains(&format!(":{now_at}/")));
+    pool.close().await;
+    first.stop().await.unwrap();
+    second.stop().await.unwrap();
 }
 
 /// RELIABILITY F19: futures dropped at random awaits.

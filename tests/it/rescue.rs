@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use sqlx::Connection;
-use watchbell::lifecycle::rescue::{Judgement, declare_dead, orphans};
+use watchbell::lifecycle::rescue::{Judgement, declare_dead, orphans, strays};
 use watchbell::run::transition::Event;
 
 use crate::support::Scene;
@@ -189,4 +189,19 @@ async fn a_live_workers_runs_are_left_alone() {
     scene.advance(TimeDelta::hours(2)).await;
     assert_eq!(scene.rescue(&judge).await.accepted.len(), 0);
     scene.end(&run, Event::Succeeded).await;
+}
+
+#[tokio::test]
+async fn a_claim_whose_reply_was_lost_goes_back_as_it_was() {
+    let mut scene = Scene::new().await;
+    let mut a = scene.worker("a", &["mail"]).await;
+    let keyed = scene.new_run("mail").max_attempts(1).concurrency_key("k");
+    let lost = scene.insert(keyed).await;
+    let held = scene.enqueue("mail").await;
+    assert_eq!(scene.claim(&mut a, 10).await.len(), 2);
+    let found = strays(&mut scene.sql, a.id(), &[held]).await.unwrap();
+    assert_eq!(scene.record(found).await.accepted.len(), 1);
+    assert_eq!(scene.status(held).await, "running");
+    let run = scene.claim_one(&mut a).await;
+    assert_eq!((run.id, run.attempt, run.fence), (lost, 1, 2), "it never started");
 }

@@ -122,7 +122,7 @@ async fn hot_statements_go_by_their_index_however_large_or_empty_the_tables_are(
         if size == "filled" {
             scene.enqueue_many("priority, handler", "i % 3, 'mail' from generate_series(1, 100000) i").await;
             let columns = "(name, fixed_rate, handler)";
-            scene.psql(format!("set client_min_messages = error; insert into watchbell.schedules {columns} select 's' || i, '1 h', 'mail' from generate_series(1, 5000) i")).await;
+            scene.psql(format!("set client_min_messages = error; insert into watchbell.schedules {columns} select 's' || i, '1 h', 'mail' from generate_series(1, 2000) i")).await;
             scene.fire().await;
         } else if size == "analysed" {
             scene.psql("analyze watchbell.runs_live, watchbell.schedules").await;

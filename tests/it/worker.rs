@@ -46,7 +46,8 @@ async fn handler_names_that_cannot_be_told_apart_are_all_named() {
 async fn an_option_out_of_bounds_is_named_with_its_bounds() {
     let mut short = Config::default();
     short.lease = Duration::from_secs(1);
-    let options: [(fn(Builder) -> Builder, &str); 4] = [
+    type With = fn(Builder) -> Builder;
+    let options: [(With, &str); 4] = [
         (|w| w.slots(0), "slots: 0 is out of range 1 to 10000"),
         (|w| w.queues(Vec::<String>::new()), "queues: 0 is out of range 1 to 1000"),
         (|w| w.label("zone", "eu west"), "labels: \"zone=eu west\" must be key=value without blanks and commas"),

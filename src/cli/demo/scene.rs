@@ -88,6 +88,8 @@ impl Scene {
     psql '{database}'
     INSERT INTO demo.hosts (name) VALUES ('yours');
     INSERT INTO watchbell.runs (handler{}) VALUES ('flaky'{});
+    SELECT id, schedule_name, status, attempt FROM watchbell.runs ORDER BY id DESC LIMIT 10;
+    UPDATE watchbell.schedules SET fixed_rate = '1 s' WHERE name = 'demo.arrive';
     kill -9 {pid}
 
 ",

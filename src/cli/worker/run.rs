@@ -106,6 +106,7 @@ enum Order {
 
 /// The first signal drains, the second forces, a third ends the process on the spot.
 #[cfg(unix)]
+#[expect(clippy::disallowed_methods, reason = "whoever asks three times wants no order; rescue does the rest")]
 fn obey_signals(orders: watch::Sender<Order>) -> Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let listen = |kind| signal(kind).map_err(|e| Error::io("listening for signals", e));
@@ -136,6 +137,7 @@ fn obey_signals(orders: watch::Sender<Order>) -> Result<impl Future<Output = ()>
 
 /// Forces the stop at the end of standard input. A thread of its own: neither a blocked runtime nor a
 /// database that went away with the parent may keep this process alive.
+#[expect(clippy::disallowed_methods, reason = "the database may be gone with the parent, and never come back")]
 fn end_with_parent(orders: watch::Sender<Order>) {
     thread::spawn(move || {
         let mut ignored = [0; 256];

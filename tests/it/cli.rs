@@ -160,7 +160,7 @@ fn a_database_that_does_not_answer_is_5() {
 #[tokio::test]
 async fn a_refused_login_is_7_and_a_missing_database_5() {
     let database = Database::fresh().await;
-    let url = database.tcp_url.as_str();
+    let url = database.url.as_str();
     let (user, host) = login(url);
     let wrong = replaced(url, password(url), "hush");
     assert_eq!(
@@ -244,7 +244,7 @@ async fn a_login_without_rights_is_7() {
     if sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut admin).await.is_err() {
         return crate::support::skip("the login may not create roles");
     }
-    let own = database.tcp_url.as_str();
+    let own = database.url.as_str();
     let url = replaced(own, &format!("{}:{}", login(own).0, password(own)), &format!("{role}:hush"));
     let (code, stderr) = refused(Some(&url), &["runs", "list"]);
     sqlx::raw_sql(AssertSqlSafe(format!("drop role {role}"))).execute(&mut admin).await.unwrap();

@@ -71,6 +71,9 @@ create table watchbell.schedules (
 -- The one index the fire stage reads: a row just inserted stands at its head ('-infinity').
 create index schedules_due on watchbell.schedules (wake_at) where paused_at is null;
 
+-- Every heartbeat asks whether a pause has run out.
+create index schedules_resume on watchbell.schedules (paused_until) where paused_until is not null;
+
 -- One row per fire time and what became of it; the key is the proof that none acted twice.
 create table watchbell.fires (
     schedule_id bigint not null,

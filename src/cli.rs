@@ -51,7 +51,7 @@ struct Global {
     json: bool,
     /// What is logged to standard error: off, error, warn, info, debug, trace, or filters such as info,sqlx=debug.
     ///
-    /// If not given: warn, and info for worker run, up and demo.
+    /// If not given: warn, and info for worker run and up.
     #[arg(long, global = true, value_name = "LEVEL", env = "WATCHBELL_LOG", help_heading = "Global options")]
     log_level: Option<String>,
     /// How it is logged.
@@ -94,7 +94,12 @@ enum Command {
 }
 
 impl Command {
-    /// Whether it stays and works, and so tells what it does.
+    /// Whether its log tells what it does. (The demo has an account of its own.)
+    fn tells(&self) -> bool {
+        matches!(self, Self::Up(_) | Self::Worker(_))
+    }
+
+    /// Whether it stays and works.
     fn is_long(&self) -> bool {
         matches!(self, Self::Demo(_) | Self::Up(_) | Self::Worker(_))
     }
@@ -113,7 +118,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return exit::of_usage(&error, &Cli::command()),
     };
-    let default_level = if cli.command.is_long() { "info" } else { "warn" };
+    let default_level = if cli.command.tells() { "info" } else { "warn" };
     if let Err(error) = telemetry::init(cli.global.log_level.as_deref().unwrap_or(default_level), cli.global.log_format)
     {
         return exit::of_error(&error);

@@ -52,8 +52,7 @@ pub enum Cancelled {
 /// # Errors
 /// [`Error::NotFound`] for an unknown id.
 pub async fn cancel(executor: impl PgExecutor<'_>, id: RunId, reason: Option<&str>) -> Result<Cancelled> {
-    let answer =
-        sqlx::query_scalar("select watchbell.cancel($1, $2)").bind(id.0).bind(reason).fetch_one(executor).await;
+    let answer = sqlx::query_scalar("select watchbell.cancel($1, $2)").bind(id).bind(reason).fetch_one(executor).await;
     let answer: String = match answer {
         Err(sqlx::Error::Database(e)) if e.code().as_deref() == Some("P0002") => {
             return Err(Error::no_run(id));

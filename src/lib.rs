@@ -6,7 +6,7 @@
 //!
 //! # A worker
 //!
-//! A [handler](handler) is an async function of the run's payload, its [`Context`], both or neither. An error
+//! A [`handler`] is an async function of the run's payload, its [`Context`], both or neither. An error
 //! means another attempt later, unless it is [`fatal`]; a panic is a failure like any other.
 //!
 //! ```no_run

@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use clap::Args;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use sqlx::PgConnection;
 use tokio::time::{Instant, sleep};
 
@@ -45,6 +46,9 @@ pub(super) struct EnqueueArgs {
     /// How often it is tried in all, 1 to 100 [default: 3].
     #[arg(long, value_name = "N", value_parser = value::number(1..=100))]
     max_attempts: Option<u32>,
+    /// How long to wait before each further attempt, as JSON: {"strategy": "fixed", "base": "30s"}.
+    #[arg(long, value_name = "JSON")]
+    retry: Option<String>,
     /// How long one attempt may take, or none [default: 1h].
     #[arg(long, value_name = "DURATION|none", value_parser = value::duration_or_none)]
     timeout: Option<Limit>,
@@ -105,6 +109,11 @@ fn new_run(args: &EnqueueArgs) -> Result<NewRun> {
     }
     if let Some(attempts) = args.max_attempts.and_then(|n| i16::try_from(n).ok()) {
         run = run.max_attempts(attempts);
+    }
+    if let Some(policy) = &args.retry {
+        let policy: &RawValue =
+            serde_json::from_str(policy).map_err(|e| Error::invalid("--retry", format!("is not valid JSON: {e}")))?;
+        run = run.retry(policy)?;
     }
     if let Some(Limit(timeout)) = args.timeout {
         run = run.timeout(timeout);

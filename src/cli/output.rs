@@ -38,6 +38,11 @@ impl Output {
         Self { format, is_terminal: io::stdout().is_terminal() }
     }
 
+    /// Whether programs read it: then one JSON object a line is right for what comes bit by bit.
+    pub(super) fn is_json(&self) -> bool {
+        matches!(self.format, Format::Json | Format::Jsonl)
+    }
+
     /// Writes a list; `name` is what identifies a row.
     pub(super) fn list<T: Serialize>(&self, rows: &[T], columns: &[Column<T>], name: fn(&T) -> String) -> Result<()> {
         self.write(&match self.format {

@@ -6,20 +6,54 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::Setting;
-use super::worker::WorkerArgs;
-use crate::error::{Error, Result};
+use super::output::note;
+use super::worker::{WorkerArgs, work};
+use crate::db::{self, DatabaseUrl, Session};
+use crate::embedded::{Options, Server, state_directory};
+use crate::error::Result;
+use crate::migrate;
 
 #[derive(Debug, Args)]
 pub(super) struct UpArgs {
-    /// Where the private PostgreSQL keeps its data [default: the user's state directory].
+    /// Where the private PostgreSQL keeps its data [default: postgres in the user's state directory].
     #[arg(long, env = "WATCHBELL_STATE_DIR", value_name = "DIRECTORY")]
     pub(super) state_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(super) worker: WorkerArgs,
 }
 
-pub(super) async fn run(args: UpArgs, setting: &Setting) -> Result<ExitCode> {
+/// Without a configured database it runs a private one, for which the handler sql is enabled: its login is
+/// no superuser, and only this account can read its password.
+pub(super) async fn run(mut args: UpArgs, setting: &Setting) -> Result<ExitCode> {
     args.worker.config()?;
-    setting.database_if_any()?;
-    Err(Error::invalid("up", "is not part of this build yet"))
+    let (url, server) = match setting.database_if_any()? {
+        Some(url) => (url, None),
+        None => {
+            let dir = args.state_dir.take().unwrap_or_else(|| state_directory().join("postgres"));
+            note(&format!("no database is configured: starting a private PostgreSQL in {}", dir.display()));
+            let server = Server::start(Options::kept_at(dir)).await?;
+            note(&format!("database: {}", server.url()));
+            args.worker.sql.enable_sql = true;
+            (server.url().parse()?, Some(server))
+        }
+    };
+    let result = match migrate(&url).await {
+        Ok(()) => work(&args.worker, &url).await,
+        Err(error) => Err(error),
+    };
+    if let Some(server) = server {
+        server.stop().await?;
+    }
+    result
+}
+
+async fn migrate(url: &DatabaseUrl) -> Result<()> {
+    let mut connection = db::connect_as(url, &Session::named("watchbell migrate")).await?;
+    let report = migrate::up(&mut connection).await?;
+    if report.applied.is_empty() {
+        note(&format!("schema: version {}", report.to));
+    } else {
+        note(&format!("schema: migrated from version {} to {}", report.from, report.to));
+    }
+    Ok(())
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::duration;
+use crate::run::RunId;
 
 /// A whole number within these bounds.
 pub(super) fn number(bounds: RangeInclusive<u32>) -> impl Fn(&str) -> Result<u32, String> + Clone + Send + Sync {
@@ -54,8 +55,8 @@ pub(super) fn time(text: &str) -> Result<DateTime<Utc>, String> {
 }
 
 /// The id of a run.
-pub(super) fn run_id(text: &str) -> Result<i64, String> {
-    text.parse().ok().filter(|id| *id > 0).ok_or_else(|| "must be the number of a run, from 1".to_owned())
+pub(super) fn run_id(text: &str) -> Result<RunId, String> {
+    text.parse().map_err(|_| "must be the number of a run, from 1".to_owned())
 }
 
 /// A label pair `key=value`.

@@ -1,5 +1,7 @@
 //! `watchbell worker`: a process that runs what is due.
 
+mod run;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,6 +13,8 @@ use super::value;
 use crate::db::DatabaseUrl;
 use crate::error::{Error, Result};
 use crate::worker::Config;
+
+pub(super) use run::work;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -57,9 +61,12 @@ pub(super) struct WorkerArgs {
     /// Do what is due, then exit.
     #[arg(long, env = "WATCHBELL_ONCE", value_parser = BoolishValueParser::new())]
     once: bool,
-    /// Drain and exit when standard input is closed, as it is when the parent process ends.
+    /// Stop handlers and exit at once when standard input is closed, as it is when the parent process ends.
     #[arg(long, env = "WATCHBELL_EXIT_WITH_PARENT", value_parser = BoolishValueParser::new())]
     pub(super) exit_with_parent: bool,
+    /// Serve the sample handlers of `watchbell demo`.
+    #[arg(long, hide = true)]
+    demo_handlers: bool,
     #[command(flatten)]
     pub(super) sql: SqlArgs,
 }
@@ -122,7 +129,5 @@ impl WorkerArgs {
 
 pub(super) async fn run(verb: Verb, setting: &Setting) -> Result<ExitCode> {
     let Verb::Run(args) = verb;
-    args.config()?;
-    setting.database()?;
-    Err(Error::invalid("worker run", "is not part of this build yet"))
+    work(&args, &setting.database()?).await
 }

@@ -1,5 +1,6 @@
 //! One run to be inserted.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -8,9 +9,11 @@ use serde_json::value::RawValue;
 use sqlx::PgExecutor;
 use sqlx::postgres::types::PgInterval;
 
-use super::{RunId, check};
+use super::check;
 use crate::db::Named;
 use crate::error::{Error, Result};
+use crate::retry::RetryPolicy;
+use crate::run::RunId;
 
 /// A run that is wanted: which handler, with what payload, when and how.
 ///
@@ -72,6 +75,13 @@ pub(super) fn interval(duration: Duration) -> PgInterval {
 /// Any value as JSON text; text that is JSON already (a [`RawValue`]) passes as it is.
 pub(super) fn json_text(field: &str, value: &(impl Serialize + ?Sized)) -> Result<String> {
     serde_json::to_string(value).map_err(|e| Error::invalid(field, format!("cannot be written as JSON: {e}")))
+}
+
+/// A retry policy as JSON text, checked.
+pub(super) fn retry_text(subject: &str, policy: &(impl Serialize + ?Sized)) -> Result<String> {
+    let text = json_text(subject, policy)?;
+    RetryPolicy::from_str(&text).map_err(|e| Error::invalid(subject, e.to_string()))?;
+    Ok(text)
 }
 
 impl NewRun {
@@ -144,6 +154,15 @@ impl NewRun {
         Self { max_attempts: Some(attempts), ..self }
     }
 
+    /// How long to wait before each further attempt: `{"strategy": "fixed", "base": "30s"}`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] names the key at fault, see [`RetryPolicy::from_json`](crate::retry::RetryPolicy::from_json).
+    pub fn retry(self, policy: &(impl Serialize + ?Sized)) -> Result<Self> {
+        let text = retry_text(&self.subject(), policy)?;
+        Ok(Self { retry: Some(text), ..self })
+    }
+
     /// How long one attempt may take; `None` is without limit.
     #[must_use]
     pub fn timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
@@ -193,7 +212,7 @@ impl NewRun {
             Start::At(at) => (Some(at), None),
             Start::In(delay) => (None, Some(delay.as_micros() as f64)),
         };
-        let id = sqlx::query_scalar(include_str!("../sql/client/new_run.sql"))
+        sqlx::query_scalar(include_str!("../sql/client/new_run.sql"))
             .bind(&self.handler)
             .bind(self.payload.as_deref())
             .bind(self.queue.as_deref())
@@ -210,8 +229,7 @@ impl NewRun {
             .bind((!self.tags.is_empty()).then_some(&self.tags))
             .fetch_optional(executor)
             .await
-            .named()?;
-        Ok(id.map(RunId))
+            .named()
     }
 
     /// How its sentences begin.

@@ -12,7 +12,7 @@ use sqlx::query::Query;
 use sqlx::{PgExecutor, Postgres, Row};
 
 use super::check;
-use super::new_run::{Timeout, interval, json_text};
+use super::new_run::{Timeout, interval, json_text, retry_text};
 use crate::db::Named;
 use crate::error::{Error, Result};
 use crate::schedule::{Dst, FirstFire, Misfire, Overlap, Spec};
@@ -33,6 +33,7 @@ pub struct NewSchedule {
     queue: Option<String>,
     priority: Option<i16>,
     max_attempts: Option<i16>,
+    retry: Option<String>,
     timeout: Timeout,
     overlap: Overlap,
     max_running: Option<i32>,
@@ -105,6 +106,7 @@ impl NewSchedule {
             queue: None,
             priority: None,
             max_attempts: None,
+            retry: None,
             timeout: Timeout::Default,
             overlap: Overlap::default(),
             max_running: None,
@@ -189,7 +191,7 @@ impl NewSchedule {
             .bind(self.queue.as_deref())
             .bind(self.priority)
             .bind(self.max_attempts)
-            .bind(None::<&str>)
+            .bind(self.retry.as_deref())
             .bind(self.timeout.interval())
             .bind(self.overlap.as_str())
             .bind(self.max_running)

@@ -75,7 +75,7 @@ impl RunRow {
     fn read(row: &PgRow) -> Result<Self, sqlx::Error> {
         let payload: String = row.try_get("payload")?;
         Ok(Self {
-            id: RunId(row.try_get("id")?),
+            id: row.try_get("id")?,
             status: row.try_get::<&str, _>("status")?.parse().map_err(|e: String| sqlx::Error::Decode(e.into()))?,
             handler: row.try_get("handler")?,
             payload: RawValue::from_string(payload).map_err(|e| sqlx::Error::Decode(e.into()))?,
@@ -99,7 +99,7 @@ impl RunRow {
             schedule_id: row.try_get("schedule_id")?,
             schedule_name: row.try_get("schedule_name")?,
             fire_at: row.try_get("fire_at")?,
-            retry_of: row.try_get::<Option<i64>, _>("retry_of")?.map(RunId),
+            retry_of: row.try_get("retry_of")?,
             cancel_requested_at: row.try_get("cancel_requested_at")?,
             error: row.try_get("error")?,
         })
@@ -112,7 +112,7 @@ impl RunRow {
 /// [`Error::NotFound`] for an unknown id, or one that is older than the retention.
 pub async fn run(executor: impl PgExecutor<'_>, id: RunId) -> Result<RunRow> {
     let row = sqlx::query(concat!(include_str!("../sql/client/run_columns.sql"), "where r.id = $1"))
-        .bind(id.0)
+        .bind(id)
         .fetch_optional(executor)
         .await
         .named()?;
@@ -206,7 +206,7 @@ impl Runs {
         .bind(self.handler.as_deref())
         .bind(self.queue.as_deref())
         .bind(self.schedule.as_deref())
-        .bind(self.before.map(|id| id.0))
+        .bind(self.before)
         .bind(limit)
         .fetch_all(executor)
         .await

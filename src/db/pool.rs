@@ -58,8 +58,9 @@ async fn follow_primary(pool: PgPool, url: DatabaseUrl, session: Session) {
     let follow = async {
         loop {
             tokio::time::sleep(FOLLOW_EVERY).await;
-            let is_standby = sqlx::query_scalar("select pg_is_in_recovery()").fetch_one(&pool).await;
-            if matches!(is_standby, Ok(false)) {
+            // While a host is down, the pool itself goes on trying it for as long as an acquire may take.
+            let is_standby = sqlx::query_scalar("select pg_is_in_recovery()").fetch_one(&pool);
+            if matches!(tokio::time::timeout(FOLLOW_EVERY, is_standby).await, Ok(Ok(false))) {
                 continue;
             }
             match super::primary(&url, &session).await {

@@ -21,6 +21,9 @@ pub(super) async fn prepare(admin_url: &str, password: &str, is_new: bool) -> Re
     if !has_role {
         let create = format!("create role {NAME} login password '{password}'");
         sqlx::query(AssertSqlSafe(create)).execute(&mut admin).await?;
+        // "$user" would find the schema watchbell first, and put the user's own tables among ours.
+        let path = format!("alter role {NAME} set search_path = public");
+        sqlx::query(AssertSqlSafe(path)).execute(&mut admin).await?;
     } else if is_new {
         let alter = format!("alter role {NAME} password '{password}'");
         sqlx::query(AssertSqlSafe(alter)).execute(&mut admin).await?;

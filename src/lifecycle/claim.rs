@@ -253,6 +253,22 @@ pub async fn claim_keyed(
     limit: i64,
     now: Option<DateTime<Utc>>,
 ) -> sqlx::Result<Vec<Claimed>> {
+    let from_the_start = lanes.keyed_cursor.is_empty();
+    let mut runs = claim_keyed_from_cursor(conn, who, lanes, limit, now).await?;
+    if runs.is_empty() && !from_the_start && lanes.keyed_cursor.is_empty() {
+        // nothing behind the cursor: the keys before it have their turn
+        runs = claim_keyed_from_cursor(conn, who, lanes, limit, now).await?;
+    }
+    Ok(runs)
+}
+
+async fn claim_keyed_from_cursor(
+    conn: &mut PgConnection,
+    who: &Claimant,
+    lanes: &mut Lanes,
+    limit: i64,
+    now: Option<DateTime<Utc>>,
+) -> sqlx::Result<Vec<Claimed>> {
     let rows = sqlx::query(CLAIM_KEYED)
         .bind(&lanes.keyed_cursor)
         .bind(who.queues.as_deref())

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
-use sqlx::{Connection, PgConnection, Row, postgres::types::PgInterval};
+use sqlx::{Connection, PgConnection, postgres::types::PgInterval};
 
 const MEND_DELAY: &str = include_str!("../sql/6_mend_delay.sql");
 const MEND_LIMITS_LOCK: &str = include_str!("../sql/6_mend_limits_lock.sql");
@@ -64,11 +64,28 @@ pub async fn prune(conn: &mut PgConnection, retention: Duration, now: Option<Dat
 }
 
 /// Drops the days that are older than `retention`; one that a reader holds is left for the next pass.
+/// Table by table, each in a transaction of its own: the lock on one is not held while another is waited for.
 async fn drop_days(conn: &mut PgConnection, retention: Duration) -> sqlx::Result<Vec<String>> {
     let interval =
         PgInterval { months: 0, days: 0, microseconds: i64::try_from(retention.as_micros()).unwrap_or(i64::MAX) };
-    let rows = sqlx::query("select d::text from watchbell.drop_days($1) as d").bind(interval).fetch_all(conn).await?;
-    rows.iter().map(|row| row.try_get(0)).collect()
+    let parents: Vec<String> =
+        sqlx::query_scalar("select unnest(watchbell.day_parents())").fetch_all(&mut *conn).await?;
+    let mut dropped = vec![];
+    for parent in parents {
+        let days: Vec<(String, Option<String>)> =
+            sqlx::query_as("select d.partition, d.problem from watchbell.drop_days($1, $2) d")
+                .bind(interval)
+                .bind(parent)
+                .fetch_all(&mut *conn)
+                .await?;
+        for (day, problem) in days {
+            match problem {
+                None => dropped.push(day),
+                Some(problem) => tracing::info!("{problem}"),
+            }
+        }
+    }
+    Ok(dropped)
 }
 
 /// Resumes schedules whose pause has run out.

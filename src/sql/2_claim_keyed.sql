@@ -1,6 +1,7 @@
 -- Claim of runs with a concurrency key: walk the distinct keys from a cursor (a loose index scan, at most
 -- 1,000 keys), lock the limits with room, take as many runs of each as it has room for.
--- The cursor moves on at every pass, so keys take turns. Always returns at least one row: the next cursor.
+-- The cursor moves on past the last key that was served, or reached, when the limit or the walk was too short
+-- for all; so keys take turns. Always returns at least one row: the next cursor.
 with recursive keys (key, n) as (
     (select r.concurrency_key, 1 from watchbell.runs_live r
      where r.concurrency_key is not null and r.concurrency_key > $1 order by r.concurrency_key limit 1)
@@ -51,5 +52,7 @@ with recursive keys (key, n) as (
 select r.id, r.fence, r.claimed_by, r.attempt, r.max_attempts, r.crashes, r.priority, r.run_at, r.started_at,
        r.handler, r.queue, r.payload, r.timeout_ms, r.retry, r.start_deadline, r.schedule_id, r.schedule_name,
        r.fire_at, r.trigger, r.concurrency_key, x.cursor
-from (select case when max(k.n) >= 1000 then max(k.key) end as cursor from keys k) x
+from (select case when (select count(*) from c) >= $5 then (select max(c.key) from c)
+                  when max(k.n) >= 1000 then max(k.key) end as cursor
+      from keys k) x
 left join r on true

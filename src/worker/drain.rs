@@ -41,6 +41,8 @@ pub(super) async fn drain(shared: &Shared, force: impl Future<Output = ()> + Sen
         }
     }
     give_up(shared);
+    // one that ended by itself in this moment still counts until its verdict is on its way
+    let _ = time::timeout(Duration::from_millis(100), shared.idle()).await;
 }
 
 /// Ends the tasks of all runs in hand and gives the runs back.

@@ -146,6 +146,9 @@ fn settle(shared: &Shared, written: &[Finished], recorded: &Recorded, held: &mut
     if let Some(delay) = again {
         shared.due_in(delay); // nobody is notified of a retry
     }
+    if written.iter().any(|f| f.schedule_id.is_some()) {
+        shared.ask(&shared.duties.ahead); // a fixed delay counts from this end
+    }
     if written.iter().any(|f| f.concurrency_key.is_some()) {
         shared.ask(&shared.duties.keyed); // there is room under a limit
     }

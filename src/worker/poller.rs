@@ -44,6 +44,8 @@ const FIRE_BATCH: usize = 200;
 /// Runs in one claim.
 const CLAIM_MAX: usize = 500;
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
+/// Between two questions of what comes due next.
+const AHEAD_PAUSE: Duration = Duration::from_millis(50);
 /// Between two looks for claims that this worker does not know of.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
@@ -56,6 +58,8 @@ struct Poller {
     sweep_cost: Duration,
     sleep_told: Option<Instant>,
     next_prune: Instant,
+    /// Not before this time is it asked again what comes due next.
+    next_ahead: Instant,
     /// When to look for claims that this worker does not know of.
     next_look: Option<Instant>,
     /// Those that the last look found, with their fences.
@@ -79,6 +83,7 @@ pub(super) async fn poll(shared: Arc<Shared>, mut session: Session) {
         sweep_cost: Duration::ZERO,
         sleep_told: None,
         next_prune: now + PRUNE_EVERY.mul_f64(fastrand::f64()),
+        next_ahead: now,
         next_look: None,
         strays: HashSet::new(),
     };
@@ -144,6 +149,7 @@ impl Poller {
         if due {
             *next = None;
             self.shared.duties.fire.store(true, Ordering::Release);
+            self.shared.duties.ahead.store(true, Ordering::Release);
         }
         due
     }
@@ -163,7 +169,11 @@ impl Poller {
         if take(&duties.resume) && prune::resume(conn, None).await? > 0 {
             duties.fire.store(true, Ordering::Release);
         }
-        if take(&duties.rescue) {
+        if self.next_ahead <= Instant::now() && take(&duties.ahead) {
+            self.next_ahead = Instant::now() + AHEAD_PAUSE;
+            self.learn_next(conn).await?;
+        }
+        if take(&self.shared.duties.rescue) {
             self.rescue(conn).await?;
         }
         if Instant::now() >= self.next_prune {
@@ -296,7 +306,7 @@ impl Poller {
         }
         if runs.is_empty() {
             if asked {
-                self.learn_next(conn).await?; // what we were woken for may be due later
+                self.shared.duties.ahead.store(true, Ordering::Release); // what it was woken for may be due later
             }
             return Ok(false);
         }
@@ -356,7 +366,9 @@ impl Poller {
             Some(_) => {}
         }
         let next = *locked(&self.shared.next_due);
-        let until = [next, self.next_look].into_iter().flatten().fold(self.next_prune.min(now + SLEEP_AGAIN), Ord::min);
+        let ahead = self.shared.duties.ahead.load(Ordering::Relaxed).then_some(self.next_ahead);
+        let until =
+            [next, self.next_look, ahead].into_iter().flatten().fold(self.next_prune.min(now + SLEEP_AGAIN), Ord::min);
         let _ = time::timeout_at(until, self.shared.wake.notified()).await;
     }
 

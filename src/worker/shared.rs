@@ -36,6 +36,8 @@ pub(super) enum Phase {
 #[derive(Debug, Default)]
 pub(super) struct Duties {
     pub(super) fire: AtomicBool,
+    /// What comes due next may have changed.
+    pub(super) ahead: AtomicBool,
     pub(super) sweep: AtomicBool,
     pub(super) keyed: AtomicBool,
     pub(super) rescue: AtomicBool,
@@ -219,14 +221,17 @@ impl Shared {
         locked(&self.held).get_mut(&id).map(change)
     }
 
-    /// A run is out of hand; `None` when somebody else ended it first.
-    pub(super) fn release(&self, id: i64, fence: i64) -> Option<Held> {
+    /// Takes a run out of hand; `None` when somebody else ended it first. `then` reports its end before it
+    /// stops counting: a drain that sees nothing in hand may close the flusher's inbox at once.
+    pub(super) fn release<T>(&self, id: i64, fence: i64, then: impl FnOnce(Held) -> T) -> Option<T> {
         let mut held = locked(&self.held);
         if held.get(&id).is_none_or(|h| h.run.fence != fence) {
             return None;
         }
-        let released = held.remove(&id);
-        drop(held);
+        let released = held.remove(&id).map(|released| {
+            drop(held);
+            then(released)
+        });
         self.in_hand.fetch_sub(1, Ordering::Relaxed);
         self.ended.notify_one();
         released

@@ -76,10 +76,7 @@ async fn attempt(shared: &Shared, id: i64, fence: i64) {
     let took = began.elapsed();
     drop(slot);
     shared.note_pace(took);
-    let held = shared.release(id, fence);
-    if held.is_some() {
-        hand_over(shared, &run, executed, took);
-    }
+    shared.release(id, fence, |held| hand_over(shared, &held.run, executed, took));
     if shared.target() > shared.in_hand() {
         shared.wake.notify_one();
     }
@@ -140,8 +137,8 @@ fn hand_over(shared: &Shared, run: &Claimed, executed: Executed, took: Duration)
 
 /// A run that never started goes back as it was, its attempt number unused.
 fn give_back(shared: &Shared, id: i64, fence: i64) {
-    if let Some(held) = shared.release(id, fence) {
+    shared.release(id, fence, |held| {
         let verdict = decide(held.run.standing(), Event::GivenBack, &RetryPolicy::default());
         shared.report(Finished::of(&held.run, Duration::ZERO, verdict));
-    }
+    });
 }

@@ -6,7 +6,9 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 use sqlx::AssertSqlSafe;
 
-use crate::support::Database;
+use watchbell::embedded::Halt;
+
+use crate::support::{Database, private_server};
 
 /// The program with nothing configured but what the test says.
 fn watchbell(url: Option<&str>, arguments: &[&str]) -> Command {
@@ -64,6 +66,13 @@ fn replaced(url: &str, from: &str, to: &str) -> String {
 /// The part of the address between `://user:` and `@`.
 fn password(url: &str) -> &str {
     url.split_once('@').unwrap().0.rsplit_once(':').unwrap().1
+}
+
+/// The user, and the host with its port.
+fn login(url: &str) -> (String, String) {
+    let shown = shown(url);
+    let (user, address) = shown.trim_start_matches("postgres://").split_once('@').unwrap();
+    (user.to_owned(), address.split_once('/').unwrap().0.to_owned())
 }
 
 /// The address as it may be shown.
@@ -151,13 +160,14 @@ fn a_database_that_does_not_answer_is_5() {
 #[tokio::test]
 async fn a_refused_login_is_7_and_a_missing_database_5() {
     let database = Database::fresh().await;
-    let wrong = replaced(&database.url, password(&database.url), "hush");
-    let user = shown(&database.url).split_once("//").unwrap().1.split_once('@').unwrap().0.to_owned();
+    let url = database.url.as_str();
+    let (user, host) = login(url);
+    let wrong = replaced(url, password(url), "hush");
     assert_eq!(
         refused(Some(&wrong), &["runs", "list"]),
-        (7, format!("error: permission denied: wrong password for user \"{user}\" at {}", shown(&database.url)))
+        (7, format!("error: permission denied: wrong password for user \"{user}\" at {}", shown(url)))
     );
-    let nowhere = crate::support::database::with_database(&database.url, "nowhere");
+    let nowhere = crate::support::database::with_database(url, "nowhere");
     assert_eq!(
         refused(Some(&nowhere), &["runs", "list"]),
         (
@@ -169,9 +179,28 @@ async fn a_refused_login_is_7_and_a_missing_database_5() {
         )
     );
     // The first host that answers as a primary is taken.
-    let host = shown(&database.url).split_once('@').unwrap().1.split_once('/').unwrap().0.to_owned();
-    let two = replaced(&database.url, &format!("@{host}"), &format!("@127.0.0.1:1,{host}"));
-    done(&two, &["runs", "list"]);
+    done(&replaced(url, &format!("@{host}"), &format!("@127.0.0.1:1,{host}")), &["runs", "list"]);
+}
+
+#[tokio::test]
+async fn a_standby_is_refused_and_passed_over() {
+    let (Some(mut server), Some(primary)) = (private_server().await, private_server().await) else { return };
+    server.halt(Halt::Fast).await.unwrap();
+    std::fs::write(server.dir().unwrap().join("data/standby.signal"), "").unwrap();
+    server.resume().await.unwrap();
+    let standby = server.url();
+    assert_eq!(
+        refused(Some(standby), &["runs", "list"]),
+        (5, format!("error: {} is a standby and refuses writes; connect to the primary", shown(standby)))
+    );
+    // Both have the same password: they are copies.
+    let hosts = format!("{},{}", login(standby).1, login(primary.url()).1);
+    let both = replaced(standby, &login(standby).1, &hosts);
+    let Ended(code, _, stderr) = run(Some(&both), &["migrate", "up"]);
+    assert_eq!(code, 0, "{stderr}");
+    done(primary.url(), &["migrate", "check"]);
+    server.stop().await.unwrap();
+    primary.stop().await.unwrap();
 }
 
 #[tokio::test]
@@ -215,9 +244,8 @@ async fn a_login_without_rights_is_7() {
     if sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut admin).await.is_err() {
         return crate::support::skip("the login may not create roles");
     }
-    let shown = shown(&database.url);
-    let user = shown.split_once("//").unwrap().1.split_once('@').unwrap().0.to_owned();
-    let url = replaced(&database.url, &format!("{user}:{}", password(&database.url)), &format!("{role}:hush"));
+    let own = database.url.as_str();
+    let url = replaced(own, &format!("{}:{}", login(own).0, password(own)), &format!("{role}:hush"));
     let (code, stderr) = refused(Some(&url), &["runs", "list"]);
     sqlx::raw_sql(AssertSqlSafe(format!("drop role {role}"))).execute(&mut admin).await.unwrap();
     assert_eq!(code, 7, "{stderr}");
@@ -338,6 +366,26 @@ async fn waiting_ends_with_the_result_of_the_run() {
     let Ended(code, _, stderr) = ended(waiting.wait_with_output().unwrap());
     assert_eq!(code, 1);
     assert!(stderr.contains("ended as cancelled: ") && stderr.ends_with("not needed\n"), "{stderr}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn an_interrupted_command_is_130() {
+    use std::io::{BufRead, BufReader};
+    let database = Database::fresh().await;
+    let mut waiting = watchbell(Some(&database.url), &["enqueue", "mail", "--wait"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(waiting.stderr.take().unwrap());
+    stderr.read_line(&mut String::new()).unwrap();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(waiting.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    assert_eq!(waiting.wait().unwrap().code(), Some(130));
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut stderr, &mut rest).unwrap();
+    assert_eq!(rest, "", "no panic, no backtrace");
 }
 
 #[tokio::test]

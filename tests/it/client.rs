@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 use chrono::TimeDelta;
 use serde_json::json;
 use sqlx::{PgPool, Row};
-use watchbell::client::{self, Cancelled, Change, NewRun, NewSchedule, RunId, Runs, Schedules, insert_many};
+use watchbell::client::{self, Cancelled, Change, NewRun, NewSchedule, Runs, Schedules, insert_many};
 use watchbell::db::{self, DatabaseUrl};
+use watchbell::embedded::{Halt, Server};
 use watchbell::schedule::{Misfire, Overlap};
-use watchbell::{Error, Status, db::Session};
+use watchbell::{Error, RunId, Status, db::Session};
 
-use crate::support::Database;
+use crate::support::{Database, private_server};
 
 async fn count(pool: &PgPool) -> i64 {
     sqlx::query_scalar("select count(*) from watchbell.runs").fetch_one(pool).await.unwrap()
@@ -45,6 +46,8 @@ async fn every_option_of_a_run_arrives() {
             .timeout(Duration::from_millis(90_500))
             .concurrency_key("post office")
             .target("zone = eu, disk=ssd")
+            .retry(&json!({"strategy": "fixed", "base": "30s"}))
+            .unwrap()
             .tags(["a \"b\"", "c\\d", ""])
     };
     let one = run().insert(&database.pool).await.unwrap().unwrap();
@@ -62,7 +65,10 @@ async fn every_option_of_a_run_arrives() {
         assert_eq!((row.status, row.attempt, row.trigger.as_str()), (Status::Pending, 0, "enqueue"));
     }
     let timeouts: Vec<bool> =
-        sqlx::query_scalar("select timeout = '90.5 s' from watchbell.runs").fetch_all(&database.pool).await.unwrap();
+        sqlx::query_scalar("select timeout = '90.5 s' and retry->>'base' = '30s' from watchbell.runs")
+            .fetch_all(&database.pool)
+            .await
+            .unwrap();
     assert_eq!(timeouts, [true, true]);
     let shared: (i64, i64) = sqlx::query_as(
         "select (select count(*) from watchbell.queues where name = 'letters'), \
@@ -358,6 +364,31 @@ async fn a_bad_schedule_is_refused_in_one_sentence() {
     }
 }
 
+#[tokio::test]
+async fn a_pool_over_several_hosts_follows_the_primary() {
+    let (Some(mut first), Some(second)) = (private_server().await, private_server().await) else { return };
+    let host = |server: &Server| server.url().split_once('@').unwrap().1.split_once('/').unwrap().0.to_owned();
+    // Both have the same password: they are copies.
+    let hosts = format!("{},{}", host(&first), host(&second));
+    let url: DatabaseUrl = first.url().replace(&host(&first), &hosts).parse().unwrap();
+    let pool = db::pool(&url, 2).await.unwrap();
+    let port =
+        async || -> Result<i32, sqlx::Error> { sqlx::query_scalar("select inet_server_port()").fetch_one(&pool).await };
+    assert!(first.url().contains(&format!(":{}/", port().await.unwrap())));
+    first.halt(Halt::Immediate).await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let now_at = loop {
+        match port().await {
+            Ok(port) => break port,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+    };
+    assert!(second.url().contains(&format!(":{now_at}/")));
+    pool.close().await;
+    first.stop().await.unwrap();
+    second.stop().await.unwrap();
+}
+
 /// RELIABILITY F19: futures dropped at random awaits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancelled_begin_leaves_no_connection_in_a_transaction() {
@@ -367,7 +398,7 @@ async fn a_cancelled_begin_leaves_no_connection_in_a_transaction() {
     let pool = db::pool_with(&url, &session, 4).await.unwrap();
     let seed = fastrand::u64(..);
     let mut random = fastrand::Rng::with_seed(seed);
-    for round in 0..60 {
+    for round in 0..40 {
         let begins = (0..10).map(|_| {
             let patience = Duration::from_micros(random.u64(0..2_000));
             let pool = pool.clone();

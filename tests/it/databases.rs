@@ -20,7 +20,7 @@ async fn a_fresh_database_has_the_schema_and_an_ordinary_owner() {
     .await
     .unwrap();
     assert!(owner);
-    for mut way in [database.connect_admin().await, PgConnection::connect(&database.tcp_url).await.unwrap()] {
+    for mut way in [database.connect_admin().await, PgConnection::connect(&database.url).await.unwrap()] {
         let there: String = sqlx::query_scalar("select current_database()").fetch_one(&mut way).await.unwrap();
         assert!(database.url.contains(&there));
     }

@@ -64,12 +64,11 @@ fn every_file_that_the_architecture_names_exists() {
 
 #[test]
 fn every_command_of_the_readme_exists() {
-    let help = Command::new(env!("CARGO_BIN_EXE_watchbell")).arg("--help").output().unwrap();
-    if help.stdout.is_empty() {
-        return; // this build has no command line yet
-    }
     let mut unknown = vec![];
-    for line in fences(&read("README.md"), "sh").iter().flat_map(|fence| fence.lines()) {
+    let readme = read("README.md");
+    let in_text = readme.split('`').filter(|code| code.starts_with("watchbell ") && !code.contains('\n'));
+    let fenced = fences(&readme, "sh");
+    for line in fenced.iter().flat_map(|fence| fence.lines()).chain(in_text) {
         let line = line.split(" #").next().unwrap_or_default();
         let Some(arguments) = line.strip_prefix("watchbell ").or_else(|| line.strip_prefix("cargo run --release -- "))
         else {

@@ -118,9 +118,11 @@ async fn claims_that_never_started_go_back_with_their_attempt_unused() {
     worker.shut_down();
     // all but the one that started are back while it still runs
     until_true(pool, "select count(*) = 1 from watchbell.runs_live where status = 'running'", SOON).await;
-    let unused: i64 =
-        one(pool, "select count(*) from watchbell.runs_live where status = 'pending' and attempt = 0 and error is null")
-            .await;
+    let unused: i64 = one(
+        pool,
+        "select count(*) from watchbell.runs_live where status = 'pending' and attempt = 0 and error is null",
+    )
+    .await;
     assert_eq!(unused, 19);
     gate.add_permits(20);
     worker.ended().await.unwrap();

@@ -24,7 +24,8 @@ const TAKEOVER_MAX: Duration = Duration::from_secs(8);
 
 async fn crew(pool: &PgPool, orders: &[&Orders]) -> Vec<Running> {
     let crew = orders.iter().map(|orders| start(orders.worker())).collect();
-    let there = format!("select count(*) = {} from watchbell.workers where state = 'running' and presence", orders.len());
+    let there =
+        format!("select count(*) = {} from watchbell.workers where state = 'running' and presence", orders.len());
     until_true(pool, &there, SOON).await;
     crew
 }
@@ -90,10 +91,8 @@ async fn a_killed_workers_runs_start_again_elsewhere_within_three_seconds() {
         let dead = format!("select exists (select from watchbell.workers where pid = {pid} and state = 'dead')");
         until_true(pool, &dead, SOON).await;
         let seen = killed.elapsed();
-        until("all start again", SOON, async || {
-            runs.iter().all(|run| journal.starts(*run) == [1, 2]).then_some(())
-        })
-        .await;
+        until("all start again", SOON, async || runs.iter().all(|run| journal.starts(*run) == [1, 2]).then_some(()))
+            .await;
         let again = killed.elapsed();
         table += &format!("{kill:>4}  {:>7.2} s  {:>11.2} s\n", seen.as_secs_f64(), again.as_secs_f64());
         took.push(again);
@@ -110,7 +109,6 @@ async fn a_killed_workers_runs_start_again_elsewhere_within_three_seconds() {
         heir.stop().await;
     }
 }
-
 
 #[tokio::test]
 async fn a_zombies_late_end_is_refused_and_it_works_on_under_a_new_number() {
@@ -132,7 +130,8 @@ async fn a_zombies_late_end_is_refused_and_it_works_on_under_a_new_number() {
     println!("taken over {:?} after SIGSTOP, with a lease of {lease:?}", stopped.elapsed());
     zombie.send(Signal::SIGCONT);
     let pid = zombie.pid();
-    let anew = format!("select count(*) = 1 from watchbell.workers where pid = {pid} and state = 'running' and presence");
+    let anew =
+        format!("select count(*) = 1 from watchbell.workers where pid = {pid} and state = 'running' and presence");
     until_true(pool, &anew, SOON).await;
     let numbers: i64 = one(pool, &format!("select count(*) from watchbell.workers where pid = {pid}")).await;
     assert_eq!(numbers, 2);
@@ -223,11 +222,13 @@ async fn a_crash_of_the_server_costs_no_worker_and_no_run() {
     let crew = crew(pool, &orders.each_ref()).await;
     // long enough that every worker may judge every other
     until_true(pool, "select now() - min(started_at) > '4 s' from watchbell.workers", SOON).await;
-    let many = "insert into watchbell.runs (handler, payload) select 'work', '{\"ms\": 1500}' from generate_series(1, 30)";
+    let many =
+        "insert into watchbell.runs (handler, payload) select 'work', '{\"ms\": 1500}' from generate_series(1, 30)";
     sqlx::query(many).execute(pool).await.unwrap();
     until_true(pool, "select count(*) = 30 from watchbell.runs_live where status = 'running'", SOON).await;
 
-    let backend: i32 = one(pool, "select pid from pg_stat_activity where application_name = 'watchbell finish' limit 1").await;
+    let backend: i32 =
+        one(pool, "select pid from pg_stat_activity where application_name = 'watchbell poll' limit 1").await;
     kill_backend(backend);
     let crashed = Instant::now();
     until_true(pool, "select count(*) = 30 from watchbell.runs where status = 'normal'", SOON).await;
@@ -235,8 +236,12 @@ async fn a_crash_of_the_server_costs_no_worker_and_no_run() {
     let attempts: Option<i64> = one(pool, "select sum(attempt) from watchbell.runs").await;
     assert_eq!(attempts, Some(30));
     assert_eq!(journal.entries().iter().filter(|e| e.event == "start").count(), 30);
-    until_true(pool, "select count(*) = 3 from watchbell.workers where state = 'running' and presence and lease_until > now()", SOON)
-        .await;
+    until_true(
+        pool,
+        "select count(*) = 3 from watchbell.workers where state = 'running' and presence and lease_until > now()",
+        SOON,
+    )
+    .await;
     let dead: i64 = one(pool, "select count(*) from watchbell.workers where state <> 'running'").await;
     assert_eq!(dead, 0, "workers declared dead");
     nothing_is_amiss(pool, &journal).await;
@@ -261,7 +266,8 @@ async fn work_resumes_within_three_seconds_of_a_servers_restart() {
 
     server.halt(Halt::Fast).await.unwrap();
     // longer than the lease: they must give up what they hold, though nobody can declare them dead
-    until("the handler is stopped", SOON, async || journal.entries().iter().any(|e| e.event == "stop").then_some(())).await;
+    until("the handler is stopped", SOON, async || journal.entries().iter().any(|e| e.event == "stop").then_some(()))
+        .await;
     server.resume().await.unwrap();
     let back = Instant::now();
     until_status(pool, waiting, "normal", SOON).await;
@@ -297,8 +303,12 @@ async fn a_claim_whose_reply_was_lost_is_given_back() {
         .execute(pool)
         .await
         .unwrap();
-    until_true(pool, "select count(*) = 1 from watchbell.runs where status = 'normal' and attempt = 1 and fence = 2", SOON)
-        .await;
+    until_true(
+        pool,
+        "select count(*) = 1 from watchbell.runs where status = 'normal' and attempt = 1 and fence = 2",
+        SOON,
+    )
+    .await;
     worker.stop().await;
 }
 

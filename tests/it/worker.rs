@@ -46,14 +46,12 @@ async fn handler_names_that_cannot_be_told_apart_are_all_named() {
 async fn an_option_out_of_bounds_is_named_with_its_bounds() {
     let mut short = Config::default();
     short.lease = Duration::from_secs(1);
-    let options: [(fn(Builder) -> Builder, &str); 4] = [
+    type With = fn(Builder) -> Builder;
+    let options: [(With, &str); 4] = [
         (|w| w.slots(0), "slots: 0 is out of range 1 to 10000"),
         (|w| w.queues(Vec::<String>::new()), "queues: 0 is out of range 1 to 1000"),
         (|w| w.label("zone", "eu west"), "labels: \"zone=eu west\" must be key=value without blanks and commas"),
-        (
-            |w| w.drain_timeout(Duration::from_secs(86_401)),
-            "drain_timeout: 86401s is out of range 0ns to 86400s",
-        ),
+        (|w| w.drain_timeout(Duration::from_secs(86_401)), "drain_timeout: 86401s is out of range 0ns to 86400s"),
     ];
     for (with, sentence) in options {
         let worker = with(Worker::builder(unconnected()).handler("mail", nothing));
@@ -76,10 +74,7 @@ async fn a_missing_schema_is_said_with_the_command_that_makes_it() {
     let database = Database::empty().await;
     let error = refusal(hand(&database.pool, "early").handler("mail", nothing)).await;
     assert!(matches!(error, Error::Schema(SchemaMismatch::Missing)));
-    assert_eq!(
-        error.to_string(),
-        "schema watchbell does not exist in this database; run: watchbell migrate up"
-    );
+    assert_eq!(error.to_string(), "schema watchbell does not exist in this database; run: watchbell migrate up");
 }
 
 #[tokio::test]

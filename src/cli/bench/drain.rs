@@ -15,17 +15,17 @@ use crate::{Result, Worker};
 
 /// How a drain is measured.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Drain {
+pub(super) struct Drain {
     /// Runs in the queue.
-    pub(crate) runs: usize,
+    pub(super) runs: usize,
     /// Slots of the worker.
-    pub(crate) slots: usize,
+    pub(super) slots: usize,
     /// Runs a statement of the raw loop.
-    pub(crate) raw_batch: usize,
+    pub(super) raw_batch: usize,
 }
 
 /// Measures bulk insert, the raw limit of our own statements, then the worker, in one run.
-pub(crate) async fn measure(pool: &PgPool, how: Drain) -> Result<Vec<Figure>> {
+pub(super) async fn measure(pool: &PgPool, how: Drain) -> Result<Vec<Figure>> {
     let mut conn = pool.acquire().await?;
     clear(&mut conn).await?;
     let n = how.runs as u64;

@@ -6,14 +6,14 @@ use serde::Serialize;
 
 /// One measured value.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Figure {
-    pub(crate) name: &'static str,
-    pub(crate) value: f64,
-    pub(crate) unit: &'static str,
+pub(super) struct Figure {
+    pub(super) name: &'static str,
+    pub(super) value: f64,
+    pub(super) unit: &'static str,
     /// How many samples or runs it is made of.
-    pub(crate) n: u64,
+    pub(super) n: u64,
     /// What it was measured with.
-    pub(crate) settings: String,
+    pub(super) settings: String,
 }
 
 impl fmt::Display for Figure {
@@ -24,7 +24,7 @@ impl fmt::Display for Figure {
 }
 
 /// The value below which `share` of the samples lie (nearest rank). `samples` must be sorted.
-pub(crate) fn percentile(samples: &[f64], share: f64) -> f64 {
+pub(super) fn percentile(samples: &[f64], share: f64) -> f64 {
     if samples.is_empty() {
         return f64::NAN;
     }
@@ -39,7 +39,10 @@ mod tests {
     #[test]
     fn a_percentile_is_a_sample() {
         let samples: Vec<f64> = (1..=100).map(f64::from).collect();
-        assert_eq!([percentile(&samples, 0.5), percentile(&samples, 0.99), percentile(&samples, 1.0)], [50.0, 99.0, 100.0]);
+        assert_eq!(
+            [percentile(&samples, 0.5), percentile(&samples, 0.99), percentile(&samples, 1.0)],
+            [50.0, 99.0, 100.0]
+        );
         assert_eq!(percentile(&[7.0], 0.5), 7.0);
         assert!(percentile(&[], 0.5).is_nan());
     }

@@ -17,14 +17,12 @@ use crate::{Result, Worker};
 const OWN: f64 = 3.0;
 
 /// Lets one worker idle for `seconds` and counts transactions, connections and CPU.
-pub(crate) async fn measure(pool: &PgPool, seconds: u64) -> Result<Vec<Figure>> {
+pub(super) async fn measure(pool: &PgPool, seconds: u64) -> Result<Vec<Figure>> {
     let mut conn = pool.acquire().await?;
     clear(&mut conn).await?;
     let stop = CancellationToken::new();
-    let worker = Worker::builder(pool.clone())
-        .handler(HANDLER, || async {})
-        .queues([QUEUE])
-        .run(stop.clone().cancelled_owned());
+    let worker =
+        Worker::builder(pool.clone()).handler(HANDLER, || async {}).queues([QUEUE]).run(stop.clone().cancelled_owned());
     let worker = tokio::spawn(worker);
     time::sleep(Duration::from_secs(4)).await;
     let connections: i64 =

@@ -19,17 +19,17 @@ const HANDLER: &str = "bench.mark";
 
 /// How latency is measured.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Latency {
+pub(super) struct Latency {
     /// How many inserts.
-    pub(crate) inserts: usize,
+    pub(super) inserts: usize,
     /// Inserts a second.
-    pub(crate) rate: f64,
+    pub(super) rate: f64,
     /// Pause before each insert long enough for the worker to be deep asleep, instead of `rate`.
-    pub(crate) asleep: bool,
+    pub(super) asleep: bool,
 }
 
 /// Inserts single runs by plain SQL and waits for each to start.
-pub(crate) async fn measure(pool: &PgPool, how: Latency) -> Result<Vec<Figure>> {
+pub(super) async fn measure(pool: &PgPool, how: Latency) -> Result<Vec<Figure>> {
     let mut conn = pool.acquire().await?;
     clear(&mut conn).await?;
     let (started, mut starts) = mpsc::unbounded_channel::<Instant>();
@@ -64,6 +64,12 @@ pub(crate) async fn measure(pool: &PgPool, how: Latency) -> Result<Vec<Figure>> 
     let settings = if how.asleep { "worker deep asleep".to_owned() } else { format!("{} inserts/s", how.rate) };
     let n = samples.len() as u64;
     Ok([("insert_to_start_p50", 0.5), ("insert_to_start_p95", 0.95), ("insert_to_start_p99", 0.99)]
-        .map(|(name, share)| Figure { name, value: percentile(&samples, share), unit: "ms", n, settings: settings.clone() })
+        .map(|(name, share)| Figure {
+            name,
+            value: percentile(&samples, share),
+            unit: "ms",
+            n,
+            settings: settings.clone(),
+        })
         .to_vec())
 }

@@ -2,7 +2,10 @@
 
 use sqlx::{PgConnection, PgPool};
 
-use crate::{Result, client::{NewRun, insert_many}};
+use crate::{
+    Result,
+    client::{NewRun, insert_many},
+};
 
 pub(super) const QUEUE: &str = "bench";
 pub(super) const HANDLER: &str = "bench.noop";
@@ -21,7 +24,10 @@ pub(super) async fn fill(conn: &mut PgConnection, n: usize) -> Result<f64> {
 
 /// How many runs of the queue have not ended.
 pub(super) async fn left(pool: &PgPool) -> Result<i64> {
-    Ok(sqlx::query_scalar("select count(*) from watchbell.runs_live where queue = $1").bind(QUEUE).fetch_one(pool).await?)
+    Ok(sqlx::query_scalar("select count(*) from watchbell.runs_live where queue = $1")
+        .bind(QUEUE)
+        .fetch_one(pool)
+        .await?)
 }
 
 /// Removes what an earlier, interrupted measurement left in the queue.

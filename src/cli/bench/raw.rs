@@ -59,4 +59,3 @@ async fn one(options: PgConnectOptions, batch: usize) -> Result<u64> {
     let _ = conn.close().await;
     Ok(done)
 }
-

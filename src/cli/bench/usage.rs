@@ -6,18 +6,18 @@ use sqlx::PgConnection;
 
 /// Counters at one moment; the difference of two is the cost of what lies between.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Usage {
+pub(super) struct Usage {
     /// CPU seconds of this process.
-    pub(crate) own: f64,
+    pub(super) own: f64,
     /// CPU seconds of the server and all its backends; `None` where it is not on this machine (or not Linux).
-    pub(crate) server: Option<f64>,
+    pub(super) server: Option<f64>,
     /// Bytes of WAL.
-    pub(crate) wal: f64,
+    pub(super) wal: f64,
 }
 
 impl Usage {
     /// Reads the counters.
-    pub(crate) async fn read(conn: &mut PgConnection) -> sqlx::Result<Self> {
+    pub(super) async fn read(conn: &mut PgConnection) -> sqlx::Result<Self> {
         let (backend, wal): (i32, f64) =
             sqlx::query_as("select pg_backend_pid(), (pg_current_wal_insert_lsn() - '0/0')::double precision")
                 .fetch_one(conn)
@@ -25,7 +25,7 @@ impl Usage {
         Ok(Self { own: stat(std::process::id() as i32).map_or(0.0, |s| s.cpu), server: server_cpu(backend), wal })
     }
 
-    pub(crate) fn since(self, before: Self) -> Self {
+    pub(super) fn since(self, before: Self) -> Self {
         Self {
             own: self.own - before.own,
             server: self.server.zip(before.server).map(|(after, before)| after - before),

@@ -53,6 +53,15 @@ impl NewSchedule {
         Self { max_attempts: Some(attempts), ..self }
     }
 
+    /// How long to wait before each further attempt: `{"strategy": "fixed", "base": "30s"}`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] names the key at fault, see [`RetryPolicy::from_json`](crate::retry::RetryPolicy::from_json).
+    pub fn retry(self, policy: &(impl Serialize + ?Sized)) -> Result<Self> {
+        let text = retry_text(&self.subject(), policy)?;
+        Ok(Self { retry: Some(text), ..self })
+    }
+
     /// How long one attempt may take; `None` is without limit.
     #[must_use]
     pub fn timeout(self, timeout: impl Into<Option<Duration>>) -> Self {

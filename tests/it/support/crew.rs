@@ -37,8 +37,12 @@ pub fn hand_on_short_lease(pool: &PgPool, name: &str) -> Builder {
     Worker::builder(pool.clone()).config(config)
 }
 
-/// Puts a worker to work.
+/// Puts a worker to work. With `WATCHBELL_TEST_LOG=watchbell=debug` all of them say what they do.
 pub fn start(worker: Builder) -> Running {
+    if let Ok(filter) = std::env::var("WATCHBELL_TEST_LOG") {
+        // the first test's stays
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).try_init();
+    }
     let (shutdown, force) = (CancellationToken::new(), CancellationToken::new());
     let (told, forced) = (shutdown.clone(), force.clone());
     let work = async move { worker.run_with(told.cancelled_owned(), forced.cancelled_owned()).await };

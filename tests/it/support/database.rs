@@ -11,14 +11,13 @@ use super::shared::{Shared, shared};
 
 /// A database of one test, dropped with it, panic or not.
 pub struct Database {
-    /// For the login that owns it; no superuser on a private server, and over the socket there.
+    /// For the login that owns it, over TCP with its password; no superuser on a private server.
     pub url: String,
-    /// The same login over TCP with its password: for tests of the network.
-    pub tcp_url: String,
     /// For whoever may do more: superuser on a private server, else the same login.
     pub admin_url: String,
-    /// At most 8 connections, opened when needed.
+    /// At most 8 connections of the owner, opened when needed; over the socket on a private server.
     pub pool: PgPool,
+    pool_url: String,
     name: String,
     shared: &'static Shared,
 }
@@ -41,7 +40,7 @@ impl Database {
 
     /// A connection of its own, apart from the pool.
     pub async fn connect(&self) -> PgConnection {
-        PgConnection::connect(&self.url).await.unwrap()
+        PgConnection::connect(&self.pool_url).await.unwrap()
     }
 
     /// A connection of whoever may do more.
@@ -54,11 +53,11 @@ impl Database {
         let name = format!("watchbell_test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         shared.create_database(&name, template).await;
         let url = with_database(&shared.login_url, &name);
-        let tcp_url = with_database(&shared.tcp_url, &name);
+        let pool_url = with_database(&shared.pool_url, &name);
         let admin_url = with_database(&shared.admin_url, &name);
         let options = PgPoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(15));
-        let pool = options.connect_lazy(&url).unwrap();
-        Self { url, tcp_url, admin_url, pool, name, shared }
+        let pool = options.connect_lazy(&pool_url).unwrap();
+        Self { url, admin_url, pool, pool_url, name, shared }
     }
 }
 

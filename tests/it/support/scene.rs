@@ -12,6 +12,7 @@
 //! Nothing happens by itself: no worker polls and no time passes. Workers of the scene go on beating
 //! while it advances, as live ones do; [`Scene::kill`] stops one.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -200,10 +201,15 @@ impl Scene {
         id.expect("no other open run has its unique key").0
     }
 
-    /// Inserts many runs at once: `select` gives the columns that `columns` names.
-    pub async fn enqueue_many(&mut self, columns: &str, select: &str) -> u64 {
-        self.psql(format!("insert into watchbell.runs_live (run_at, {columns}) select watchbell.clock(), {select}"))
-            .await
+    /// Inserts many runs that are due now: `select` gives the columns that `columns` names.
+    pub async fn enqueue_many(&mut self, columns: &str, select: impl Display) -> u64 {
+        self.enqueue_many_in("0", columns, select).await
+    }
+
+    /// Inserts many runs that are due so long (an interval) after now.
+    pub async fn enqueue_many_in(&mut self, due_in: &str, columns: &str, select: impl Display) -> u64 {
+        let due = format!("watchbell.clock() + interval '{due_in}'");
+        self.psql(format!("insert into watchbell.runs_live (run_at, {columns}) select {due}, {select}")).await
     }
 
     pub async fn run(&mut self, id: i64) -> RunRow {
@@ -255,6 +261,11 @@ impl Scene {
         claim(&mut self.sql, &worker.who, &mut worker.lanes, Reach::Quick, limit, Some(self.now)).await.unwrap()
     }
 
+    /// One of the runs that there are to claim.
+    pub async fn claim_one_of(&mut self, worker: &mut Worker) -> Claimed {
+        self.claim(worker, 1).await.pop().expect("a run is due")
+    }
+
     /// The one run that there is to claim.
     pub async fn claim_one(&mut self, worker: &mut Worker) -> Claimed {
         let mut runs = self.claim(worker, 2).await;
@@ -270,7 +281,11 @@ impl Scene {
 
     /// Records what happened to runs.
     pub async fn finish(&mut self, ends: &[(&Claimed, Event)]) -> Recorded {
-        let batch = ends.iter().map(|(run, event)| verdict(run, event.clone())).collect();
+        self.record(ends.iter().map(|(run, event)| verdict(run, event.clone())).collect()).await
+    }
+
+    /// Records verdicts.
+    pub async fn record(&mut self, batch: Vec<Finished>) -> Recorded {
         finish(&mut self.sql, batch, Some(self.now)).await.unwrap()
     }
 
@@ -283,7 +298,7 @@ impl Scene {
     pub async fn rescue(&mut self, judge: &Worker) -> Recorded {
         self.judge(judge, BY_ALL).await;
         let found = orphans(&mut self.sql).await.unwrap();
-        finish(&mut self.sql, found, Some(self.now)).await.unwrap()
+        self.record(found).await
     }
 }
 
@@ -309,9 +324,10 @@ impl Worker {
     }
 }
 
-/// What is to be written about a run after an event, by the default retry policy.
+/// What is to be written about a run after an event, by its retry policy.
 pub fn verdict(run: &Claimed, event: Event) -> Finished {
-    Finished::of(run, Duration::ZERO, decide(run.standing(), event, &RetryPolicy::default()))
+    let retry: RetryPolicy = run.retry.as_deref().map_or_else(RetryPolicy::default, |text| text.parse().unwrap());
+    Finished::of(run, Duration::ZERO, decide(run.standing(), event, &retry))
 }
 
 /// A handler's plain failure.

@@ -19,10 +19,10 @@ const TEMPLATE: &str = "watchbell_template";
 pub struct Shared {
     /// May create databases.
     pub admin_url: String,
-    /// Owns them.
+    /// Owns them; over TCP.
     pub login_url: String,
-    /// The same over TCP.
-    pub tcp_url: String,
+    /// The same in the quickest way.
+    pub pool_url: String,
     /// A database to copy; None on a server that outlives the tests, where nothing may stay.
     pub template: Option<String>,
     pub drops: Drops,
@@ -49,7 +49,7 @@ async fn start() -> Shared {
         return Shared {
             admin_url: url.clone(),
             login_url: url.clone(),
-            tcp_url: url,
+            pool_url: url,
             template: None,
             drops,
             owner: None,
@@ -85,10 +85,10 @@ async fn private(download: bool) -> Result<Shared, String> {
     options.download = download;
     let server = Server::start(options).await.map_err(|e| e.to_string())?;
     let admin_url = server.admin_url().to_owned();
-    // Over the socket too: the password's 4,096 rounds of hashing take 54 ms a connection in a debug build.
-    let login_url = admin_url.replace("//postgres@", "//watchbell@");
-    let tcp_url = server.url().to_owned();
-    Ok(Shared { tcp_url, ..Shared::throwaway(admin_url, login_url, Keep::Server { _server: server }) })
+    // Over the socket: the password's 4,096 rounds of hashing take 54 ms a connection in a debug build.
+    let pool_url = admin_url.replace("//postgres@", "//watchbell@");
+    let login_url = server.url().to_owned();
+    Ok(Shared { pool_url, ..Shared::throwaway(admin_url, login_url, Keep::Server { _server: server }) })
 }
 
 async fn container() -> Result<Shared, String> {
@@ -107,13 +107,13 @@ impl Shared {
     /// A server that goes away with this process.
     fn throwaway(admin_url: String, login_url: String, keep: Keep) -> Self {
         let drops = Drops::behind(&admin_url);
-        let tcp_url = login_url.clone();
-        Self { admin_url, login_url, tcp_url, template: None, drops, owner: Some("watchbell"), _keep: keep }
+        let pool_url = login_url.clone();
+        Self { admin_url, login_url, pool_url, template: None, drops, owner: Some("watchbell"), _keep: keep }
     }
 
     async fn with_template(mut self) -> Self {
         self.create_database(TEMPLATE, None).await;
-        install(&with_database(&self.login_url, TEMPLATE)).await;
+        install(&with_database(&self.pool_url, TEMPLATE)).await;
         self.template = Some(TEMPLATE.to_owned());
         self
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::time::Instant;
 
-/// Between two looks.
-const PAUSE: Duration = Duration::from_millis(10);
+/// Between two looks: a debug build on a busy machine spends milliseconds on each.
+const PAUSE: Duration = Duration::from_millis(25);
 
 /// Looks until there is something to see, at most for `limit`; says how long that took.
 pub async fn until<T>(what: &str, limit: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> (T, Duration) {

@@ -1,5 +1,5 @@
 -- Schedules: what to do and when. People insert rows here; the checks that answer a bad row in one
--- sentence come in 0005.
+-- sentence come in 0007.
 
 create table watchbell.schedules (
     id                   bigint generated always as identity primary key,

@@ -1,4 +1,4 @@
--- What the row checks of runs and schedules share: the clock, the one way to refuse a row, and the
+-- What the row checks of runs and schedules share: the clock, what a refusal consists of, and the
 -- rules for columns that both have. Functions named `.._problem` answer NULL when all is well, and
 -- otherwise the end of a sentence that begins with the row's name.
 

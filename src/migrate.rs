@@ -22,8 +22,8 @@ pub use list::sql;
 /// The newest schema version this build knows.
 pub const VERSION: i32 = ALL.len() as i32;
 
-/// The least schema version this build works with.
-pub const OLDEST: i32 = 11;
+/// The least schema version this build works with: all of it, until a release is out that knew less.
+pub const OLDEST: i32 = VERSION;
 
 /// How long [`up`] tries to get a lock, its own or a table's, before it gives up.
 pub const PATIENCE: Duration = Duration::from_secs(60);

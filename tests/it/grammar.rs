@@ -63,6 +63,21 @@ async fn published_expressions_are_judged_alike() {
 }
 
 #[tokio::test]
+async fn published_expressions_are_accepted_in_rows() {
+    let database = Database::fresh().await;
+    let sound: Vec<String> = published().into_iter().filter(|spec| problem(spec).is_none()).collect();
+    let accepted = sqlx::query(
+        "insert into watchbell.schedules (name, handler, cron)
+         select 's' || n, 'h', text from unnest($1::text[]) with ordinality e (text, n)",
+    )
+    .bind(&sound)
+    .execute(&database.pool)
+    .await
+    .unwrap();
+    assert_eq!(accepted.rows_affected(), sound.len() as u64);
+}
+
+#[tokio::test]
 async fn damaged_expressions_are_refused_in_the_same_words() {
     let database = Database::fresh().await;
     let seed = fastrand::u64(..);

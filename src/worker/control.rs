@@ -198,7 +198,8 @@ async fn reregister(shared: &Shared, session: &mut Session) -> sqlx::Result<Opti
     let worker = session.settle(result)?;
     tracing::info!(worker, "registered anew");
     shared.renumber(worker);
-    shared.ask(&shared.duties.rescue); // what it had given up is an orphan now
+    shared.duties.orphans.store(true, std::sync::atomic::Ordering::Release); // what it had given up
+    shared.ask(&shared.duties.rescue);
     beat(shared, session).await
 }
 

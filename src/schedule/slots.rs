@@ -43,10 +43,11 @@ impl Rate {
 
     /// How many slots there are up to and including `until`.
     fn count_to(self, until: DateTime<Utc>) -> u64 {
-        if until < self.anchor {
+        // whole microseconds, as the database keeps them: an anchor with nanoseconds would precede its own slot
+        let elapsed_us = i128::from(until.timestamp_micros()) - i128::from(self.anchor.timestamp_micros());
+        if elapsed_us < 0 {
             return 0;
         }
-        let elapsed_us = i128::from(until.timestamp_micros()) - i128::from(self.anchor.timestamp_micros());
         (elapsed_us / i128::from(self.period_us)) as u64 + 1
     }
 

@@ -25,6 +25,9 @@ fn the_next_fire_times_are_json_when_asked() {
     let output = cron(&["next", "@daily", "--from", "2026-01-01T00:00:00Z", "-n", "2", "--json"]);
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(answer["next"], serde_json::json!(["2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z"]));
+
+    let output = cron(&["next", "@every 5m", "--from", "2026-01-01T00:00:00.123456789Z", "-n", "2", "-o", "name"]);
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "2026-01-01T00:05:00Z\n2026-01-01T00:10:00Z\n\n");
 }
 
 #[test]

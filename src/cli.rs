@@ -5,6 +5,7 @@
 
 mod bench;
 mod connect;
+mod cron;
 mod demo;
 mod enqueue;
 mod exit;
@@ -80,6 +81,9 @@ enum Command {
     /// What to do and when.
     #[command(subcommand)]
     Schedule(schedule::Verb),
+    /// When an expression fires; no database needed.
+    #[command(subcommand)]
+    Cron(cron::Verb),
     /// Occurrences of work: waiting, running and over.
     #[command(subcommand)]
     Runs(runs::Verb),
@@ -162,6 +166,7 @@ async fn run(command: Command, setting: &Setting) -> Result<ExitCode> {
 async fn brief(command: Command, setting: &Setting) -> Result<ExitCode> {
     match command {
         Command::Enqueue(args) => enqueue::run(*args, setting).await,
+        Command::Cron(verb) => cron::run(verb, setting).await,
         Command::Schedule(verb) => schedule::run(verb, setting).await,
         Command::Runs(verb) => runs::run(verb, setting).await,
         Command::Migrate(verb) => migrate::run(verb, setting).await,

@@ -107,6 +107,8 @@
 //! `bin`, on by default, is the command line program; a library writes `default-features = false` and gets
 //! none of its crates. `embedded` starts a private PostgreSQL.
 
+#[cfg(feature = "bin")]
+mod clock;
 pub mod duration;
 pub mod error;
 pub mod retry;

@@ -30,6 +30,7 @@ mod identity;
 mod listener;
 mod output;
 mod poller;
+mod salvage;
 mod session;
 mod shared;
 mod task;

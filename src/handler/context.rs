@@ -65,6 +65,7 @@ pub(crate) struct Facts {
     pub(crate) attempt: i32,
     pub(crate) max_attempts: i16,
     pub(crate) fence: i64,
+    #[cfg_attr(not(feature = "bin"), expect(dead_code, reason = "only the handler sql ends runs by itself"))]
     pub(crate) worker: i32,
     pub(crate) handler: String,
     pub(crate) queue: String,

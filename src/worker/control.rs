@@ -25,6 +25,9 @@ const BEAT_WATCHFUL: Duration = Duration::from_millis(500);
 /// A heartbeat further than this from the one before is not on time.
 const ON_TIME: Duration = Duration::from_millis(1500);
 
+/// How long one heartbeat may hang, unless the lease is over sooner.
+const DEADLINE: Duration = Duration::from_secs(5);
+
 /// The running control thread; it ends when this is dropped, and with it the lease.
 pub(super) struct Control {
     end: DropGuard,
@@ -47,7 +50,7 @@ pub(super) fn start(shared: Arc<Shared>, session: Session) -> Result<Control> {
         .enable_all()
         .build()
         .map_err(|e| Error::io("cannot start the control runtime", e))?;
-    let session = session.bounded((shared.config.lease / 3).min(Duration::from_secs(5)));
+    let session = session.bounded(DEADLINE);
     let ended = end.clone();
     thread::Builder::new()
         .name("watchbell-control".into())
@@ -70,8 +73,12 @@ async fn beat_until(shared: &Shared, mut session: Session, end: CancellationToke
             () = time::sleep(pause) => {}
         }
         let began = Instant::now();
-        let beaten = if lost { reregister(shared, &mut session).await } else { beat(shared, &mut session).await };
-        match beaten {
+        let beaten = if lost {
+            reregister(shared, &mut session).await
+        } else {
+            within(patience(shared), beat(shared, &mut session)).await
+        };
+        match session.settle(beaten) {
             Ok(Some(hints)) => {
                 lost = false;
                 note(shared, began);
@@ -191,7 +198,8 @@ async fn reregister(shared: &Shared, session: &mut Session) -> sqlx::Result<Opti
     let worker = session.settle(result)?;
     tracing::info!(worker, "registered anew");
     shared.renumber(worker);
-    shared.ask(&shared.duties.rescue); // what it had given up is an orphan now
+    shared.duties.orphans.store(true, std::sync::atomic::Ordering::Release); // what it had given up
+    shared.ask(&shared.duties.rescue);
     beat(shared, session).await
 }
 
@@ -206,10 +214,21 @@ fn failed(shared: &Shared, error: &sqlx::Error) -> Duration {
     silent
 }
 
-/// Without a heartbeat for most of a lease, others may soon have the runs: true when they were given up.
+/// Without a heartbeat for so long, the runs in hand are given up: others may soon have them.
+fn fence_after(lease: Duration) -> Duration {
+    lease - lease / 5
+}
+
+/// How long a heartbeat may take: one that hangs is cut off when the runs must be given up.
+fn patience(shared: &Shared) -> Duration {
+    let left = fence_after(shared.config.lease).saturating_sub(locked(&shared.beat).last.elapsed());
+    if left.is_zero() { DEADLINE } else { left }
+}
+
+/// Gives up the runs in hand if the silence has become too long; says whether it did.
 fn fence_itself(shared: &Shared, silent: Duration) -> bool {
     let lease = shared.config.lease;
-    let must = silent > lease - lease / 5 && shared.in_hand() > 0;
+    let must = silent >= fence_after(lease) && shared.in_hand() > 0;
     if must {
         tracing::error!(?silent, ?lease, "no heartbeat for most of the lease: cancelling all runs");
         lose(shared);

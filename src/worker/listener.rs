@@ -16,8 +16,8 @@ const CHANNEL: &str = "watchbell";
 /// A server that restarts can leave a listener silent: after this long without a word it is asked.
 const PING: Duration = Duration::from_secs(20);
 
-/// Listens until the worker is over. The connection is always drained: one that stops reading would hold back the whole
-/// database's notifications.
+/// Listens until the worker is over. The connection is always drained: one that stops reading would hold
+/// back the whole database's notifications.
 pub(super) async fn listen(shared: Arc<Shared>, pool: PgPool) {
     tokio::select! {
         () = listen_on(&shared, &pool) => {}
@@ -26,11 +26,9 @@ pub(super) async fn listen(shared: Arc<Shared>, pool: PgPool) {
 }
 
 async fn listen_on(shared: &Shared, pool: &PgPool) {
-    let options = (*pool.connect_options()).clone().application_name("watchbell listen");
-    let own = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
     let mut pause = Duration::from_millis(100);
     loop {
-        match heed(shared, &own).await {
+        match heed(shared, pool).await {
             Ok(()) => pause = Duration::from_millis(100),
             Err(error) => {
                 tracing::debug!(%error, "listening failed; polling goes on");
@@ -44,7 +42,10 @@ async fn listen_on(shared: &Shared, pool: &PgPool) {
 }
 
 async fn heed(shared: &Shared, pool: &PgPool) -> sqlx::Result<()> {
-    let mut listener = PgListener::connect_with(pool).await?;
+    // made anew each time: the pool's options follow a primary that moves to another host
+    let options = (*pool.connect_options()).clone().application_name("watchbell listen");
+    let own = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
+    let mut listener = PgListener::connect_with(&own).await?;
     listener.listen(CHANNEL).await?;
     shared.ask(&shared.duties.sweep);
     loop {

@@ -4,12 +4,13 @@
 //! a hint of the heartbeat, or the next due time. Before that it tells producers to wake it, and looks
 //! once more. Without any wake-up a row waits at most for the next heartbeat, a second.
 
-use std::{collections::HashSet, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use sqlx::PgConnection;
 use tokio::time::{self, Instant};
 
 use super::{
+    salvage::Salvage,
     session::{Session, within},
     shared::{Phase, Shared, locked, take},
     task,
@@ -18,9 +19,8 @@ use crate::{
     handler::StopReason,
     lifecycle::{
         claim::{Claimant, Claimed, Lanes, Reach, claim, claim_keyed, survey},
-        finish::finish,
         fire::fire,
-        prune, requests, rescue,
+        prune, requests,
     },
 };
 
@@ -46,8 +46,6 @@ const CLAIM_MAX: usize = 500;
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// Between two questions of what comes due next.
 const AHEAD_PAUSE: Duration = Duration::from_millis(50);
-/// Between two looks for claims that this worker does not know of.
-const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 struct Poller {
     shared: Arc<Shared>,
@@ -60,10 +58,7 @@ struct Poller {
     next_prune: Instant,
     /// Not before this time is it asked again what comes due next.
     next_ahead: Instant,
-    /// When to look for claims that this worker does not know of.
-    next_look: Option<Instant>,
-    /// Those that the last look found, with their fences.
-    strays: HashSet<(i64, i64)>,
+    salvage: Salvage,
 }
 
 /// Polls until the worker drains; after that only what the drain needs (requests).
@@ -84,8 +79,7 @@ pub(super) async fn poll(shared: Arc<Shared>, mut session: Session) {
         sleep_told: None,
         next_prune: now + PRUNE_EVERY.mul_f64(fastrand::f64()),
         next_ahead: now,
-        next_look: None,
-        strays: HashSet::new(),
+        salvage: Salvage::new(now),
     };
     let mut failures = 0_u32;
     while poller.shared.phase() < Phase::Over {
@@ -102,7 +96,7 @@ pub(super) async fn poll(shared: Arc<Shared>, mut session: Session) {
             }
             Err(error) => {
                 failures += 1;
-                poller.next_look = Some(Instant::now() + LOOK_PAUSE);
+                poller.salvage.connection_broke();
                 if failures == 1 {
                     tracing::warn!(%error, "polling failed; trying again");
                 }
@@ -174,67 +168,16 @@ impl Poller {
             self.learn_next(conn).await?;
         }
         if take(&self.shared.duties.rescue) {
-            self.rescue(conn).await?;
+            self.salvage.rescue(&self.shared, conn).await?;
         }
         if Instant::now() >= self.next_prune {
             self.next_prune = Instant::now() + PRUNE_EVERY.mul_f64(0.9 + fastrand::f64() / 5.0);
             if let Err(error) = prune::prune(conn, self.shared.config.retention, None).await {
                 tracing::warn!(%error, "pruning failed; trying again within a minute");
             }
-            self.rescue(conn).await?;
-            self.next_look.get_or_insert_with(Instant::now);
+            self.salvage.every_minute(&self.shared, conn).await?;
         }
-        if self.next_look.is_some_and(|at| at <= Instant::now()) {
-            self.look_for_strays(conn).await?;
-        }
-        Ok(())
-    }
-
-    /// Gives back claims whose reply was lost: without this they would stay as long as this worker lives.
-    ///
-    /// Only what two looks find: at the first, a verdict may be between the task and the flusher.
-    async fn look_for_strays(&mut self, conn: &mut PgConnection) -> sqlx::Result<()> {
-        self.next_look = Some(Instant::now() + LOOK_PAUSE);
-        if !self.shared.may_claim() || self.shared.backlog.load(Ordering::Relaxed) > 0 {
-            return Ok(());
-        }
-        let found = rescue::strays(conn, self.shared.worker(), &self.shared.held_ids()).await?;
-        let (known, new): (Vec<_>, Vec<_>) =
-            found.into_iter().partition(|stray| self.strays.contains(&(stray.id, stray.fence)));
-        self.strays = new.iter().map(|stray| (stray.id, stray.fence)).collect();
-        if new.is_empty() {
-            self.next_look = None;
-        }
-        if !known.is_empty() {
-            tracing::warn!(runs = known.len(), "claims whose reply was lost are given back");
-            finish(conn, known, None).await?;
-            self.shared.duties.sweep.store(true, Ordering::Release);
-            self.shared.duties.keyed.store(true, Ordering::Release);
-        }
-        Ok(())
-    }
-
-    async fn rescue(&mut self, conn: &mut PgConnection) -> sqlx::Result<()> {
-        let mut by = self.shared.judgement();
-        by.by_presence = by.by_presence && rescue::is_present(conn, self.shared.worker()).await?;
-        for dead in rescue::declare_dead(conn, self.shared.worker(), by, None).await? {
-            tracing::warn!(dead = dead.id, name = dead.name, host = dead.host, pid = dead.pid, silent = ?dead.silent, "a worker died");
-        }
-        loop {
-            let orphans = rescue::orphans(conn).await?;
-            if orphans.is_empty() {
-                return Ok(());
-            }
-            let found = orphans.len();
-            let recorded = finish(conn, orphans, None).await?;
-            tracing::warn!(runs = recorded.accepted.len(), "runs of dead workers taken back");
-            self.shared.duties.sweep.store(true, Ordering::Release);
-            self.shared.duties.keyed.store(true, Ordering::Release);
-            self.shared.duties.fire.store(true, Ordering::Release);
-            if recorded.accepted.len() < found {
-                return Ok(()); // some are held by someone else: the next beat's pass
-            }
-        }
+        self.salvage.strays(&self.shared, conn).await
     }
 
     async fn fire(&mut self, conn: &mut PgConnection) -> sqlx::Result<bool> {
@@ -367,8 +310,10 @@ impl Poller {
         }
         let next = *locked(&self.shared.next_due);
         let ahead = self.shared.duties.ahead.load(Ordering::Relaxed).then_some(self.next_ahead);
-        let until =
-            [next, self.next_look, ahead].into_iter().flatten().fold(self.next_prune.min(now + SLEEP_AGAIN), Ord::min);
+        let until = [next, self.salvage.next_look(), ahead]
+            .into_iter()
+            .flatten()
+            .fold(self.next_prune.min(now + SLEEP_AGAIN), Ord::min);
         let _ = time::timeout_at(until, self.shared.wake.notified()).await;
     }
 

@@ -37,7 +37,8 @@ pub const SETTINGS: [(&str, &str); 16] = [
 /// so the engine's loops hold one each.
 #[derive(Debug)]
 pub(super) struct Session {
-    options: PgConnectOptions,
+    pool: PgPool,
+    name: String,
     connection: Option<PgConnection>,
     deadline: Duration,
 }
@@ -45,9 +46,13 @@ pub(super) struct Session {
 impl Session {
     /// Like the pool's connections, but named, and with settings that fit the engine's few statements.
     pub(super) fn of(pool: &PgPool, task: &str) -> Self {
-        let options =
-            (*pool.connect_options()).clone().application_name(&format!("watchbell {task}")).options(SETTINGS);
-        Self { options: options.log_statements(tracing::log::LevelFilter::Off), connection: None, deadline: DEADLINE }
+        Self { pool: pool.clone(), name: format!("watchbell {task}"), connection: None, deadline: DEADLINE }
+    }
+
+    /// Read anew at each connect: the pool's options follow a primary that moves to another host.
+    fn options(&self) -> PgConnectOptions {
+        let options = (*self.pool.connect_options()).clone().application_name(&self.name).options(SETTINGS);
+        options.log_statements(tracing::log::LevelFilter::Off)
     }
 
     /// With another bound on every statement.
@@ -64,7 +69,7 @@ impl Session {
     /// The connection, made anew if need be.
     pub(super) async fn connection(&mut self) -> sqlx::Result<&mut PgConnection> {
         if self.connection.is_none() {
-            self.connection = Some(within(self.deadline, self.options.connect()).await?);
+            self.connection = Some(within(self.deadline, self.options().connect()).await?);
         }
         match &mut self.connection {
             Some(connection) => Ok(connection),

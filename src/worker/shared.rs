@@ -41,6 +41,8 @@ pub(super) struct Duties {
     pub(super) sweep: AtomicBool,
     pub(super) keyed: AtomicBool,
     pub(super) rescue: AtomicBool,
+    /// This worker itself gave runs up.
+    pub(super) orphans: AtomicBool,
     pub(super) requests: AtomicBool,
     pub(super) resume: AtomicBool,
 }

@@ -229,7 +229,7 @@ async fn a_crash_of_the_server_costs_no_worker_and_no_run() {
 
     let backend: i32 =
         one(pool, "select pid from pg_stat_activity where application_name = 'watchbell poll' limit 1").await;
-    kill_backend(backend);
+    signal_backend(backend, Signal::SIGKILL); // as a bug in the server would end it
     let crashed = Instant::now();
     until_true(pool, "select count(*) = 30 from watchbell.runs where status = 'normal'", SOON).await;
     println!("all 30 over {:?} after the crash", crashed.elapsed());
@@ -312,7 +312,37 @@ async fn a_claim_whose_reply_was_lost_is_given_back() {
     worker.stop().await;
 }
 
-/// The process of one session, as a bug in the server would kill it.
-fn kill_backend(pid: i32) {
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+#[tokio::test]
+async fn a_worker_whose_heartbeat_hangs_stops_its_handlers_before_its_lease_is_over() {
+    let Some(server) = private_server().await else { return };
+    install(server.url()).await;
+    let pool = &PgPool::connect(server.url()).await.unwrap();
+    let journal = Journal::new();
+    let lease = Duration::from_secs(4);
+    let crew = crew(pool, &[&Orders { lease, ..Orders::new(server.url(), &journal, "cut off") }]).await;
+    let run = insert(pool, "work", &[("payload", "'{\"ms\": 600000}'")]).await;
+    until_status(pool, run, "running", SOON).await;
+
+    let control = "select pid from pg_stat_activity where application_name = 'watchbell control'";
+    let control: i32 = one(pool, control).await;
+    signal_backend(control, Signal::SIGSTOP);
+    let hung = Instant::now();
+    until("its handler is stopped", SOON, async || journal.entries().iter().any(|e| e.event == "stop").then_some(()))
+        .await;
+    let stopped = hung.elapsed();
+    println!("handler stopped {stopped:?} after the heartbeat hung, with a lease of {lease:?}");
+    assert!(stopped < lease + Duration::from_secs(1), "{stopped:?}");
+    // its old number is over, so the run is free, and it has a new one to go on with
+    let again = until_status(pool, run, "normal", SOON).await;
+    assert_eq!(again.attempt, 2);
+    signal_backend(control, Signal::SIGCONT);
+    nothing_is_amiss(pool, &journal).await;
+    for worker in crew {
+        worker.stop().await;
+    }
+}
+
+/// Signals the process of one session of a private server.
+fn signal_backend(pid: i32, signal: Signal) {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
 }

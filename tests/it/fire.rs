@@ -290,3 +290,25 @@ async fn a_paused_schedule_rests_and_goes_on_from_its_resumption() {
     assert_eq!(scene.fire().await.runs, 0, "what was missed while paused is dropped");
     assert_eq!(scene.schedule_row(id).await.next_fire_at, Some(now + TimeDelta::minutes(5)));
 }
+
+#[tokio::test]
+async fn the_last_fire_of_a_fixed_delay_is_the_last_whatever_its_end() {
+    let mut scene = Scene::new().await;
+    let mut a = scene.worker("a", &["mail"]).await;
+    let finished = scene.schedule("finished", "fixed_delay, max_fires", "'10 min', 1").await;
+    scene.fire().await;
+    scene.advance(TimeDelta::minutes(10)).await;
+    scene.fire().await;
+    let run = scene.claim_one(&mut a).await;
+    scene.end(&run, Event::Succeeded).await;
+    let cancelled = scene.schedule("cancelled", "fixed_delay, max_fires", "'10 min', 1").await;
+    scene.fire().await;
+    scene.advance(TimeDelta::minutes(10)).await;
+    assert_eq!(scene.fire().await.runs, 1);
+    scene.psql("select watchbell.cancel(id) from watchbell.runs_live").await;
+    scene.advance(TimeDelta::minutes(10)).await;
+    assert_eq!(scene.fire().await.runs, 0);
+    for id in [finished, cancelled] {
+        assert_eq!(scene.schedule_row(id).await.status, "done");
+    }
+}

@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
 use tokio::sync::Notify;
 use watchbell::lifecycle::claim::Claimed;
 use watchbell::lifecycle::finish::{Finished, finish};
+use watchbell::lifecycle::fire::fire;
 use watchbell::lifecycle::register::{Identity, register};
 use watchbell::lifecycle::renew::renew;
 use watchbell::lifecycle::rescue::orphans;
@@ -58,6 +60,13 @@ async fn two_workers_share_ten_thousand_runs_and_each_runs_once() {
     assert!(a.min(b) * 10 >= RUNS * 4, "{a} and {b}: neither does less than 40 %");
     let ends = "select count(*) from watchbell.runs_finished where status = 'normal' and attempt = 1 and fence = 1";
     assert_eq!(scene.value::<i64>(ends).await, RUNS as i64);
+}
+
+/// Of WATCHBELL_TEST_SEED, to repeat a failure, or drawn; printed either way.
+fn seed() -> u64 {
+    let seed = std::env::var("WATCHBELL_TEST_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
+    eprintln!("WATCHBELL_TEST_SEED={seed}");
+    seed
 }
 
 /// One worker of the mixed load, with a connection and a random stream of its own.
@@ -165,8 +174,7 @@ async fn appear(connection: &mut PgConnection) -> i32 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixty_thousand_mixed_transactions_bring_each_run_to_one_end_and_no_error() {
     const RUNS: i64 = 20_000;
-    let seed = std::env::var("WATCHBELL_TEST_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
-    eprintln!("WATCHBELL_TEST_SEED={seed}");
+    let seed = seed();
     let mut scene = Scene::new().await;
     for schedule in ["a", "b", "c"] {
         scene.schedule(schedule, "run_at", "watchbell.clock()").await;
@@ -198,4 +206,74 @@ async fn sixty_thousand_mixed_transactions_bring_each_run_to_one_end_and_no_erro
     assert_eq!(scene.value::<i64>("select sum(running) from watchbell.limits").await, 0);
     let holes = "select count(*) from watchbell.runs_finished where attempt > max_attempts or attempt > fence";
     assert_eq!(scene.value::<i64>(holes).await, 0);
+}
+
+/// One step of somebody who has to do with fixed delays, at `now`.
+async fn meddle(
+    connection: &mut PgConnection,
+    worker: &mut scene::Worker,
+    random: &mut fastrand::Rng,
+    now: DateTime<Utc>,
+) {
+    scene::set_clock(connection, now).await;
+    match random.u8(0..10) {
+        0..4 => {
+            fire(connection, 5, Some(now)).await.unwrap();
+        }
+        4..8 => {
+            let claimed = worker.claim(connection, 5, Some(now)).await.unwrap();
+            let event = |fatal| if fatal { Event::Fatal { message: "never".to_owned() } } else { Event::Succeeded };
+            let mut batch: Vec<_> = claimed.iter().map(|run| verdict(run, event(random.bool()))).collect();
+            while !batch.is_empty() {
+                batch = finish(connection, batch, Some(now)).await.unwrap().held;
+            }
+        }
+        8 => {
+            let edit = "update watchbell.schedules set fixed_delay = make_interval(secs => $1) where id = $2";
+            let edit = sqlx::query(edit).bind(random.f64().mul_add(5.0, 1.0).floor()).bind(random.i64(1..=20));
+            edit.execute(connection).await.unwrap();
+        }
+        _ => {
+            let cancel = "select watchbell.cancel(r.id) from watchbell.runs_live r where r.status = 'pending' limit 1";
+            sqlx::query(cancel).execute(connection).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fixed_delays_neither_overlap_nor_stop_for_good_whoever_meddles() {
+    let seed = seed();
+    let mut scene = Scene::new().await;
+    for number in 0..20 {
+        scene.schedule(&format!("s{number}"), "fixed_delay", "'1 s'").await;
+    }
+    let start = scene.now();
+    let mut people = tokio::task::JoinSet::new();
+    for number in 0..4 {
+        let mut connection = scene.connect().await;
+        let mut worker = scene.worker("actor", &["mail"]).await;
+        worker.who.worker = appear(&mut connection).await;
+        scene.psql(format!("update watchbell.workers set lease_until = 'infinity' where id = {}", worker.id())).await;
+        let mut random = fastrand::Rng::with_seed(seed.wrapping_add(number));
+        people.spawn(async move {
+            for step in 0..300 {
+                meddle(&mut connection, &mut worker, &mut random, start + TimeDelta::milliseconds(step * 100)).await;
+                let doubled: i64 = sqlx::query_scalar(
+                    "select count(*) from (select from watchbell.runs_live group by schedule_id having count(*) > 1) d",
+                )
+                .fetch_one(&mut connection)
+                .await
+                .unwrap();
+                assert_eq!(doubled, 0, "two runs of one fixed delay are open");
+            }
+        });
+    }
+    people.join_all().await;
+    scene.advance(TimeDelta::seconds(31)).await;
+    scene.fire().await;
+    let stopped = "select count(*) from watchbell.schedules s where s.next_fire_at is null \
+                   and not exists (select from watchbell.runs_live r where r.schedule_id = s.id)";
+    assert_eq!(scene.value::<i64>(stopped).await, 0, "none waits for a run that is not there");
+    let starts: i64 = scene.value("select count(*) from watchbell.fires where disposition = 'run'").await;
+    assert!(starts > 60, "{starts} fires are too few to say something");
 }

@@ -137,14 +137,16 @@ async fn another_login_does_what_it_may_and_ends_the_run_with_it() {
     assert_eq!(scene.run(json!({"statement": escape, "as": "guest"})).await.status, "failed");
     assert_eq!(scene.count("public.own").await, 0);
 
-    // Superseded while it ran: nothing of it stays.
+    // Taken back while it ran: nothing of it stays.
     let slow =
         json!({"statement": "with s as (select pg_sleep(1)) insert into public.shared select 8 from s", "as": "guest"});
     let id = scene.enqueue(&slow, "1 hour").await;
     let mut taken = 0;
     while taken == 0 {
         time::sleep(Duration::from_millis(50)).await;
-        let take = "update watchbell.runs_live set fence = fence + 1 where id = $1 and status = 'running'";
+        let take =
+            "update watchbell.runs_live set status = 'pending', claimed_by = null, run_at = now() + interval '1 day'
+                    where id = $1 and status = 'running'";
         taken = sqlx::query(take).bind(id).execute(&scene.database.pool).await.unwrap().rows_affected();
     }
     time::sleep(Duration::from_millis(1500)).await;

@@ -5,6 +5,8 @@
 //! - `WATCHBELL_TEST_NO_SKIP=1`: a test that cannot run fails instead of being skipped.
 //! - `WATCHBELL_TEST_NO_CONTAINERS=1`: tests of containers may be skipped all the same.
 //! - `WATCHBELL_TEST_SERVER=private|container|download`: where the shared server comes from, to try each.
+//! - `WATCHBELL_TEST_KILLS=20`: how many workers the test of takeover kills, 3 by default; prints a table.
+//! - `WATCHBELL_TEST_LOG=watchbell=debug`: what workers in the tests' own process log.
 
 use std::io::Write;
 

@@ -342,7 +342,7 @@ pub async fn engine_session(database: &Database) -> PgConnection {
 }
 
 /// What the SQL side takes for now in this session.
-async fn set_clock(connection: &mut PgConnection, now: DateTime<Utc>) {
+pub async fn set_clock(connection: &mut PgConnection, now: DateTime<Utc>) {
     let set = sqlx::query("select set_config('watchbell.now', $1, false)");
     set.bind(now.to_rfc3339()).execute(connection).await.unwrap();
 }

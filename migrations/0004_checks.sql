@@ -150,8 +150,7 @@ begin
 end $$;
 
 -- The columns that say how work is done, the same in runs and schedules. NULL passes: it is a default.
--- The caller puts the row's name before the sentence. It runs for every run inserted through the view, so the
--- common case is a few comparisons: a name's length is no `{0,127}` in its pattern, which would cost 13 us.
+-- The caller puts the row's name before the sentence. A name's length is no `{0,127}` in its pattern: that costs 13 us.
 create function watchbell.work_refusal(
     handler text, payload jsonb, queue text, priority integer, max_attempts integer, retry jsonb,
     timeout interval, concurrency_key text, target text, tags text[]

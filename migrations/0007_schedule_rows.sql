@@ -42,7 +42,7 @@ begin
     end if;
 
     refusal := watchbell.work_refusal(s.handler, s.payload, s.queue, s.priority, s.max_attempts, s.retry,
-        s.timeout, s.concurrency_key, nullif(s.target, 'all'), s.tags);
+        s.timeout, s.concurrency_key, s.target, s.tags);
     if refusal is not null then
         refusal.sentence := subject || ': ' || refusal.sentence;
         return refusal;
@@ -123,9 +123,7 @@ begin
         raise exception using message = refusal.sentence, hint = refusal.hint, errcode = refusal.code,
             schema = 'watchbell', table = 'schedules', column = refusal."column";
     end if;
-    if new.target <> 'all' then
-        new.target := watchbell.selector(new.target);
-    end if;
+    new.target := watchbell.selector(new.target);
 
     if (tg_op = 'INSERT' or new.handler is distinct from old.handler)
        and not exists (select from watchbell.handlers h where h.name = new.handler) then

@@ -31,7 +31,7 @@ comment on column watchbell.schedules.first_fire is 'First fire time of fixed_de
 comment on column watchbell.schedules.starts_at is 'No fire time before this; the first one of fixed_delay and fixed_rate.';
 comment on column watchbell.schedules.ends_at is 'No fire time from this on.';
 comment on column watchbell.schedules.max_fires is 'Fire times after which it is done; NULL is no limit.';
-comment on column watchbell.schedules.target is 'Label selector of the workers that may run it (zone=a,disk=ssd), or all for one run on each live worker.';
+comment on column watchbell.schedules.target is 'Label selector of the workers that may run it, such as zone=a,disk=ssd.';
 comment on column watchbell.schedules.description is 'For people.';
 comment on column watchbell.schedules.owner is 'Who answers for it.';
 comment on column watchbell.schedules.runbook_url is 'Where it says what to do when it fails.';

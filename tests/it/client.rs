@@ -131,23 +131,6 @@ async fn ten_thousand_runs_are_one_statement() {
 }
 
 #[tokio::test]
-#[ignore = "a measurement: cargo test --release -- --ignored --nocapture bulk_insert_rate"]
-async fn bulk_insert_rate() {
-    let database = Database::fresh().await;
-    let mut connection = database.connect().await;
-    for batch in [1_000, 10_000, 50_000] {
-        let mut best = 0.0_f64;
-        for _ in 0..5 {
-            let runs: Vec<_> = (0..batch).map(|i| NewRun::new("mail").payload(&json!({"i": i})).unwrap()).collect();
-            let start = Instant::now();
-            insert_many(&mut connection, runs).await.unwrap();
-            best = best.max(f64::from(batch) / start.elapsed().as_secs_f64());
-        }
-        println!("{batch} rows a statement: {best:.0} rows/s");
-    }
-}
-
-#[tokio::test]
 async fn an_open_unique_key_inserts_nothing() {
     let database = Database::fresh().await;
     let run = NewRun::new("mail").unique_key("invoice 7");

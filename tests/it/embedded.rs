@@ -158,7 +158,7 @@ fn nothing_stays_when_the_parent_is_killed() {
         return skip(&e.to_string());
     }
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "embedded::parent_to_be_killed", "--ignored", "--nocapture"]).env(TO_BE_KILLED, "1");
+    command.args(["--exact", "embedded::parent_to_be_killed", "--nocapture"]).env(TO_BE_KILLED, "1");
     let mut parent = command.stdout(Stdio::piped()).stdin(Stdio::null()).process_group(0).spawn().unwrap();
     let lines = BufReader::new(parent.stdout.take().unwrap()).lines();
     let line = lines.map(Result::unwrap).find(|line| line.contains(TO_BE_KILLED)).unwrap();
@@ -180,7 +180,6 @@ fn nothing_stays_when_the_parent_is_killed() {
 const TO_BE_KILLED: &str = "WATCHBELL_TEST_TO_BE_KILLED";
 
 #[tokio::test]
-#[ignore = "only the process that nothing_stays_when_the_parent_is_killed starts and kills"]
 async fn parent_to_be_killed() {
     if std::env::var_os(TO_BE_KILLED).is_none() {
         return;

@@ -241,6 +241,12 @@ async fn a_bad_schedule_is_refused_in_one_sentence() {
             "schedule \"x\": misfire \"all\" is not one of fire_once, skip, catch_up",
         ),
         (
+            "name, cron, target",
+            "'x', '@daily', 'all'",
+            "target",
+            "schedule \"x\": target \"all\" is not a label selector",
+        ),
+        (
             "name, cron, dst",
             "'x', '@daily', 'twice'",
             "dst",

@@ -134,7 +134,7 @@ impl NewSchedule {
         Self { max_fires: Some(runs), ..self }
     }
 
-    /// Only workers with these labels run it: `label=value[,label=value]`, or `all` for a run on each.
+    /// Only workers with these labels run it: `label=value[,label=value]`.
     #[must_use]
     pub fn target(self, selector: impl Into<String>) -> Self {
         Self { target: Some(selector.into()), ..self }

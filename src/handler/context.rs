@@ -51,7 +51,8 @@ pub struct Context {
 #[derive(Debug)]
 struct Inner {
     facts: Facts,
-    deadline: Option<Instant>,
+    /// Set when the handler is called.
+    deadline: OnceLock<Instant>,
     token: CancellationToken,
     reason: OnceLock<StopReason>,
     log: Option<LogSink>,
@@ -78,19 +79,16 @@ pub(crate) struct Facts {
 
 impl Context {
     pub(crate) fn new(facts: Facts, token: CancellationToken, log: Option<LogSink>) -> Self {
-        let deadline = facts.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let inner = Inner { facts, deadline, token, reason: OnceLock::new(), log, seq: AtomicI32::new(0) };
+        let inner =
+            Inner { facts, deadline: OnceLock::new(), token, reason: OnceLock::new(), log, seq: AtomicI32::new(0) };
         Self { inner: Arc::new(inner) }
     }
 
-    /// The same run, with its timeout counted from now. A request to stop stays.
-    pub(crate) fn restarted(&self) -> Self {
-        let inner = &self.inner;
-        let restarted = Self::new(inner.facts.clone(), inner.token.clone(), inner.log.clone());
-        if let Some(reason) = inner.reason.get() {
-            let _ = restarted.inner.reason.set(reason.clone());
+    /// The handler is called now: its timeout is counted from here, not from the claim.
+    pub(crate) fn begin(&self) {
+        if let Some(deadline) = self.inner.facts.timeout.and_then(|timeout| Instant::now().checked_add(timeout)) {
+            let _ = self.inner.deadline.set(deadline);
         }
-        restarted
     }
 
     /// Identifies the run; the same in every attempt. Use it as an idempotency key.
@@ -152,12 +150,12 @@ impl Context {
 
     /// When the run's `timeout` is over; `None` without a timeout.
     pub fn deadline(&self) -> Option<Instant> {
-        self.inner.deadline
+        self.inner.deadline.get().copied()
     }
 
     /// How much of the `timeout` is left; `None` without a timeout.
     pub fn remaining(&self) -> Option<Duration> {
-        self.inner.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+        self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
     /// Completes when the handler is asked to stop. It then has a grace of a few seconds, after which its

@@ -63,7 +63,8 @@ pub async fn execute(executor: &Executor, run: &Claimed, waited: Duration, ctx: 
             let (handler, inner) = (Arc::clone(handler), ctx.clone());
             call(async move { handler.call(inner).await }, ctx, executor.grace).await
         }
-        Entry::Transactional(handler) => match transactional(executor, handler, run, waited, ctx).await {
+        // boxed: its state is many times that of a plain call, and every task would carry it
+        Entry::Transactional(handler) => match Box::pin(transactional(executor, handler, run, waited, ctx)).await {
             Ok(accepted) => return Executed::Recorded(accepted),
             Err(ended) => ended,
         },

@@ -41,8 +41,6 @@ const SWEEP_PAUSE: Duration = Duration::from_millis(100);
 const SWEEP_AT_LEAST: Duration = Duration::from_secs(1);
 /// Schedules in one transaction.
 const FIRE_BATCH: usize = 200;
-/// Runs in one claim.
-const CLAIM_MAX: usize = 500;
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// Between two questions of what comes due next.
 const AHEAD_PAUSE: Duration = Duration::from_millis(50);
@@ -217,13 +215,7 @@ impl Poller {
 
     /// Claims as much as there is room for. True: there may be more.
     async fn claim(&mut self, conn: &mut PgConnection) -> sqlx::Result<bool> {
-        let (target, in_hand) = (self.shared.target(), self.shared.in_hand());
-        let want = target.saturating_sub(in_hand);
-        // slots that stand idle are filled at once; ahead of them, in lots worth a statement
-        if want == 0 || (in_hand >= self.shared.config.slots && want < (target / 2).min(CLAIM_MAX / 2)) {
-            return Ok(false);
-        }
-        let want = want.min(CLAIM_MAX);
+        let Some(want) = self.shared.room() else { return Ok(false) };
         let shared = Arc::clone(&self.shared);
         let _claiming = shared.claiming.lock().await;
         if shared.phase() > Phase::Running {
@@ -295,7 +287,7 @@ impl Poller {
             return;
         }
         if now < self.warm_until {
-            let full = self.shared.in_hand() >= self.shared.target();
+            let full = self.shared.room().is_none();
             let pause = if full { Duration::from_millis(50) } else { WARM_PAUSE };
             let _ = time::timeout(pause, self.shared.wake.notified()).await;
             return;

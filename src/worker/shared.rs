@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -55,7 +55,7 @@ pub(super) fn take(duty: &AtomicBool) -> bool {
 /// A run that a task of this worker holds.
 #[derive(Debug)]
 pub(super) struct Held {
-    pub(super) run: Claimed,
+    pub(super) run: Arc<Claimed>,
     pub(super) context: Context,
     pub(super) claimed: Instant,
     /// When its handler was called; `None` while it waits for a slot.
@@ -215,7 +215,7 @@ impl Shared {
     /// A run was claimed: it is in hand until [`Shared::release`].
     pub(super) fn hold(&self, run: Claimed, context: Context) {
         self.in_hand.fetch_add(1, Ordering::Relaxed);
-        let held = Held { context, claimed: Instant::now(), started: None, task: None, run };
+        let held = Held { context, claimed: Instant::now(), started: None, task: None, run: Arc::new(run) };
         locked(&self.held).insert(held.run.id, held);
     }
 
@@ -303,7 +303,19 @@ impl Shared {
         let ahead = (20_000_000 / pace).saturating_mul(self.config.slots as u64);
         self.config.slots + usize::try_from(ahead).unwrap_or(usize::MAX).min(self.config.prefetch)
     }
+
+    /// How many runs to claim now, if any: slots that stand idle are filled at once; ahead of them, in lots
+    /// worth a statement.
+    pub(super) fn room(&self) -> Option<usize> {
+        let (target, in_hand) = (self.target(), self.in_hand());
+        let want = target.saturating_sub(in_hand);
+        let lot = if in_hand < self.config.slots { 1 } else { (target / 2).min(CLAIM_MAX / 2) };
+        (want >= lot).then_some(want.min(CLAIM_MAX))
+    }
 }
+
+/// Runs in one claim.
+const CLAIM_MAX: usize = 500;
 
 /// Verdicts waiting to be written at which claiming stops.
 const BACKLOG_MAX: usize = 10_000;

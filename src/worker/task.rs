@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::SemaphorePermit,
+    sync::{RwLockReadGuard, RwLockWriteGuard, SemaphorePermit},
     time::{self, Instant},
 };
 use tokio_util::sync::CancellationToken;
@@ -60,10 +60,8 @@ async fn attempt(shared: &Shared, id: i64, fence: i64) {
     let Some(slot) = slot(shared).await else { return give_back(shared, id, fence) };
     let taken = shared.with_held(id, |held| {
         held.started = Some(Instant::now());
-        // a fresh context: the run's time is counted from here, not from the claim
-        let context = held.context.restarted();
-        held.context = context.clone();
-        (held.run.clone(), context, held.claimed.elapsed())
+        held.context.begin();
+        (Arc::clone(&held.run), held.context.clone(), held.claimed.elapsed())
     });
     let Some((run, context, waited)) = taken else { return };
     if run.fence != fence || context.is_cancelled() {
@@ -72,12 +70,14 @@ async fn attempt(shared: &Shared, id: i64, fence: i64) {
     }
     tracing::debug!(run = id, attempt = run.attempt, handler = run.handler, "run started");
     let began = Instant::now();
-    let executed = in_company(shared, &run, execute(&shared.executor, &run, waited, &context)).await;
+    let company = company(shared, &run).await;
+    let executed = execute(&shared.executor, &run, waited, &context).await;
+    drop(company);
     let took = began.elapsed();
     drop(slot);
     shared.note_pace(took);
     shared.release(id, fence, |held| hand_over(shared, &held.run, executed, took));
-    if shared.target() > shared.in_hand() {
+    if shared.room().is_some() {
         shared.wake.notify_one();
     }
 }
@@ -93,21 +93,31 @@ async fn slot(shared: &Shared) -> Option<SemaphorePermit<'_>> {
     }
 }
 
-/// Executes alone a run that took its worker down twice; all others side by side.
-async fn in_company(shared: &Shared, run: &Claimed, work: impl Future<Output = Executed>) -> Executed {
+/// With whom a run is executed.
+enum Company<'a> {
+    /// Side by side with all others.
+    Others(#[expect(dead_code, reason = "held, not read")] RwLockReadGuard<'a, ()>),
+    /// Alone: it took its worker down twice.
+    Alone(#[expect(dead_code, reason = "held, not read")] RwLockWriteGuard<'a, ()>),
+    /// In company after all, since the others did not end in time.
+    Nobody,
+}
+
+async fn company<'a>(shared: &'a Shared, run: &Claimed) -> Company<'a> {
     if run.crashes < CRASHES_ALONE {
-        let _company = shared.alone.read().await;
-        return work.await;
+        return Company::Others(shared.alone.read().await);
     }
-    let alone = time::timeout(ALONE_WAIT_MAX, shared.alone.write()).await;
-    if alone.is_err() {
-        tracing::warn!(
-            run = run.id,
-            crashes = run.crashes,
-            "could not be alone within {ALONE_WAIT_MAX:?}: running in company"
-        );
+    match time::timeout(ALONE_WAIT_MAX, shared.alone.write()).await {
+        Ok(alone) => Company::Alone(alone),
+        Err(_) => {
+            tracing::warn!(
+                run = run.id,
+                crashes = run.crashes,
+                "could not be alone within {ALONE_WAIT_MAX:?}: running in company"
+            );
+            Company::Nobody
+        }
     }
-    work.await
 }
 
 fn hand_over(shared: &Shared, run: &Claimed, executed: Executed, took: Duration) {

@@ -1,5 +1,7 @@
 //! `bench drain`: how fast one worker gets through no-op runs that stand in the queue.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
@@ -40,7 +42,7 @@ pub(super) async fn measure(pool: &PgPool, how: Drain) -> Result<Vec<Figure>> {
     clear(&mut conn).await?;
     fill(&mut conn, how.runs).await?;
     let before = Usage::read(&mut conn).await?;
-    let took = drained(pool, how.slots).await?;
+    let took = drained(pool, how).await?;
     let cost = Usage::read(&mut conn).await?.since(before);
     let rate = n as f64 / took.as_secs_f64();
     let per_run = |seconds: f64| seconds / n as f64 * 1e6;
@@ -54,20 +56,28 @@ pub(super) async fn measure(pool: &PgPool, how: Drain) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// Runs a worker until the queue is empty; the time from its start to the last end recorded.
-async fn drained(pool: &PgPool, slots: usize) -> Result<Duration> {
+/// Runs a worker until the queue is empty; the time from the first start of a handler to the last end recorded.
+async fn drained(pool: &PgPool, how: Drain) -> Result<Duration> {
     let stop = CancellationToken::new();
+    let started = Arc::new(AtomicUsize::new(0));
+    let first = Arc::new(OnceLock::new());
+    let (count, mark) = (Arc::clone(&started), Arc::clone(&first));
     let worker = Worker::builder(pool.clone())
-        .handler(HANDLER, || async {})
+        .handler(HANDLER, move || {
+            if count.fetch_add(1, Ordering::Relaxed) == 0 {
+                let _ = mark.set(Instant::now());
+            }
+            std::future::ready(())
+        })
         .queues([QUEUE])
-        .slots(slots)
+        .slots(how.slots)
         .run(stop.clone().cancelled_owned());
-    let began = Instant::now();
     let worker = tokio::spawn(worker);
-    while left(pool).await? > 0 && !worker.is_finished() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    // the count costs nothing; the query, which reads the whole queue, only comes at the end
+    while !worker.is_finished() && (started.load(Ordering::Relaxed) < how.runs || left(pool).await? > 0) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let took = began.elapsed();
+    let took = first.get().map(Instant::elapsed).unwrap_or_default();
     stop.cancel();
     worker.await.map_err(|e| crate::Error::Conflict(format!("the measured worker broke down: {e}")))??;
     Ok(took)

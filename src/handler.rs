@@ -21,6 +21,7 @@
 //! ```
 
 mod context;
+mod function;
 mod outcome;
 mod registry;
 #[cfg(feature = "bin")]

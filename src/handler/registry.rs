@@ -1,10 +1,8 @@
 //! Handlers by name, and what may be one.
 
-use std::{collections::BTreeMap, fmt, future::Future, marker::PhantomData, pin::Pin, sync::Arc};
+use std::{collections::BTreeMap, fmt, future::Future, pin::Pin, sync::Arc};
 
-use serde::de::DeserializeOwned;
-
-use super::{Context, IntoOutcome, IntoTransactionalHandler, NAME_BYTES_MAX, Outcome, TransactionalHandler, fatal};
+use super::{Context, IntoTransactionalHandler, NAME_BYTES_MAX, Outcome, TransactionalHandler};
 use crate::{Error, Result};
 
 /// A boxed future, as handlers are called through.
@@ -23,108 +21,6 @@ pub trait Handler: Send + Sync + 'static {
 pub trait IntoHandler<Args>: Sized {
     /// As a handler.
     fn into_handler(self) -> Arc<dyn Handler>;
-}
-
-/// An async function of known form.
-struct Function<F, Args> {
-    function: F,
-    args: PhantomData<fn(Args)>,
-}
-
-/// The payload as `P`; a payload that does not fit can never fit, so it is fatal.
-pub(super) fn payload<P: DeserializeOwned>(ctx: &Context) -> std::result::Result<P, super::HandlerError> {
-    serde_json::from_str(ctx.payload())
-        .map_err(|e| fatal(format!("payload does not fit handler \"{}\": {e}", ctx.handler())))
-}
-
-macro_rules! function_handler {
-    ($form:ident, [$($p:ident)?], ($($arg:ty),*), |$ctx:ident| $call:expr) => {
-        /// A form of handler function.
-        #[derive(Debug)]
-        pub struct $form $(<$p>(PhantomData<$p>))?;
-
-        impl<F, Fut $(, $p)?> Handler for Function<F, $form $(<$p>)?>
-        where
-            F: Fn($($arg),*) -> Fut + Send + Sync + 'static,
-            Fut: Future + Send + 'static,
-            Fut::Output: IntoOutcome,
-            $($p: DeserializeOwned + Send + 'static,)?
-        {
-            fn call(&self, $ctx: Context) -> Boxed<'_, Outcome> {
-                Box::pin(async move {
-                    let function = &self.function;
-                    $call(function).await.into_outcome()
-                })
-            }
-        }
-
-        impl<F, Fut $(, $p)?> IntoHandler<$form $(<$p>)?> for F
-        where
-            F: Fn($($arg),*) -> Fut + Send + Sync + 'static,
-            Fut: Future + Send + 'static,
-            Fut::Output: IntoOutcome,
-            $($p: DeserializeOwned + Send + 'static,)?
-        {
-            fn into_handler(self) -> Arc<dyn Handler> {
-                Arc::new(Function::<F, $form $(<$p>)?> { function: self, args: PhantomData })
-            }
-        }
-    };
-}
-
-function_handler!(Nothing, [], (), |_ctx| |function: &F| function());
-function_handler!(ContextOnly, [], (Context), |ctx| |function: &F| function(ctx));
-
-macro_rules! payload_handler {
-    ($form:ident, ($($arg:ty),*), |$function:ident, $payload:ident, $ctx:ident| $call:expr) => {
-        /// A form of handler function.
-        #[derive(Debug)]
-        pub struct $form<P>(PhantomData<P>);
-
-        impl<F, Fut, P> Handler for Function<F, $form<P>>
-        where
-            F: Fn($($arg),*) -> Fut + Send + Sync + 'static,
-            Fut: Future + Send + 'static,
-            Fut::Output: IntoOutcome,
-            P: DeserializeOwned + Send + 'static,
-        {
-            fn call(&self, $ctx: Context) -> Boxed<'_, Outcome> {
-                let $function = &self.function;
-                match payload::<P>(&$ctx) {
-                    Ok($payload) => {
-                        let future = $call;
-                        Box::pin(async move { future.await.into_outcome() })
-                    }
-                    Err(error) => Box::pin(std::future::ready(Outcome::Failed(error))),
-                }
-            }
-        }
-
-        impl<F, Fut, P> IntoHandler<$form<P>> for F
-        where
-            F: Fn($($arg),*) -> Fut + Send + Sync + 'static,
-            Fut: Future + Send + 'static,
-            Fut::Output: IntoOutcome,
-            P: DeserializeOwned + Send + 'static,
-        {
-            fn into_handler(self) -> Arc<dyn Handler> {
-                Arc::new(Function::<F, $form<P>> { function: self, args: PhantomData })
-            }
-        }
-    };
-}
-
-payload_handler!(PayloadOnly, (P), |function, payload, ctx| function(payload));
-payload_handler!(PayloadAndContext, (P, Context), |function, payload, ctx| function(payload, ctx));
-
-/// Marks a value that implements [`Handler`] itself.
-#[derive(Debug)]
-pub struct Itself;
-
-impl<H: Handler> IntoHandler<Itself> for H {
-    fn into_handler(self) -> Arc<dyn Handler> {
-        Arc::new(self)
-    }
 }
 
 /// How a handler is called.

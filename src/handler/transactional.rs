@@ -11,10 +11,7 @@ use std::{
 use serde::de::DeserializeOwned;
 use sqlx::{PgConnection, Postgres, Transaction};
 
-use super::{
-    Context, IntoOutcome, Outcome,
-    registry::{Boxed, payload},
-};
+use super::{Context, IntoOutcome, Outcome, function::payload, registry::Boxed};
 
 type Slot = Arc<Mutex<Option<Transaction<'static, Postgres>>>>;
 

@@ -26,7 +26,7 @@ pub(super) async fn measure(pool: &PgPool, seconds: u64) -> Result<Vec<Figure>> 
     let worker = tokio::spawn(worker);
     time::sleep(Duration::from_secs(4)).await;
     let connections: i64 =
-        sqlx::query_scalar("select count(*) from pg_stat_activity where application_name like 'watchbell %' and datname = current_database()")
+        sqlx::query_scalar("select count(*) from pg_stat_activity where application_name like 'watchbell %' and application_name <> 'watchbell bench' and datname = current_database()")
             .fetch_one(&mut *conn)
             .await?;
     let (before, began) = (transactions(&mut conn).await?, Instant::now());

@@ -8,7 +8,8 @@ begin atomic
     with planned as (
         select case when n.at >= s.ends_at or s.fires_count >= s.max_fires then 'infinity' else n.at end as wake_at
         from watchbell.schedules s,
-             lateral (select at + make_interval(secs => extract(epoch from s.fixed_delay)::double precision) as at) n
+             lateral (select greatest(at + make_interval(secs => extract(epoch from s.fixed_delay)::double precision),
+                                  s.last_fire_at + interval '1 microsecond') as at) n
         where s.id = run.schedule_id and run.trigger = 'schedule'
           and s.kind = 'fixed_delay' and s.status = 'normal' and s.wake_at = 'infinity'
     )

@@ -64,14 +64,17 @@ with t as materialized (
           from gone where gone.schedule_id is not null) g
     group by g.schedule_id
 ), planned as (
-    -- fixed_delay: the next fire time is counted from this end, once, unless an edit has planned anew
+    -- fixed_delay: the next fire time is counted from this end, once, unless an edit has planned anew; it lies
+    -- behind the last one even if the clock was set back, or its key in `fires` would be taken
     select e.schedule_id,
-           case when t.now + n.delay >= s.ends_at or s.fires_count >= s.max_fires then 'infinity'
-                else t.now + n.delay end as wake_at
+           case when n.at >= s.ends_at or s.fires_count >= s.max_fires then 'infinity' else n.at end as wake_at
     from ended e
     cross join t
     join watchbell.schedules s on s.id = e.schedule_id
-    cross join lateral (select make_interval(secs => extract(epoch from s.fixed_delay)::double precision) as delay) n
+    cross join lateral (
+        select greatest(t.now + make_interval(secs => extract(epoch from s.fixed_delay)::double precision),
+                        s.last_fire_at + interval '1 microsecond') as at
+    ) n
     where e.scheduled and s.kind = 'fixed_delay' and s.status = 'normal' and s.wake_at = 'infinity'
 ), schedules as (
     update watchbell.schedules s

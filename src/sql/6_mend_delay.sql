@@ -1,6 +1,6 @@
 -- Mend: a fixed_delay schedule that waits for the end of a run that is not there (someone deleted it).
 update watchbell.schedules s
-set wake_at = greatest(t.now, coalesce(s.last_finished_at, t.now)
+set wake_at = greatest(t.now, s.last_fire_at + interval '1 microsecond', coalesce(s.last_finished_at, t.now)
                        + make_interval(secs => extract(epoch from s.fixed_delay)::double precision))
 from (select coalesce($1::timestamptz, clock_timestamp()) as now) t
 where s.id in (

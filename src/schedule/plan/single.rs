@@ -49,7 +49,9 @@ impl Schedule {
         }
         let from = self.starts_at.unwrap_or(DateTime::<Utc>::MIN_UTC);
         if let Some(ended) = self.last_finished_at.or(self.last_fire_at) {
-            return (Some(later(ended, delay).max(now).max(from)), self.anchor_at);
+            // behind the last one even if the clock was set back, or its key in `fires` would be taken
+            let behind = self.last_fire_at.map_or(from, |last| later(last, TimeDelta::microseconds(1)).max(from));
+            return (Some(later(ended, delay).max(now).max(behind)), self.anchor_at);
         }
         let first = self.anchor_at.unwrap_or(match (self.starts_at, self.first_fire) {
             (Some(from), _) => from.max(self.effective_from),

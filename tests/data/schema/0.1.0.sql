@@ -1342,7 +1342,8 @@ begin atomic
     with planned as (
         select case when n.at >= s.ends_at or s.fires_count >= s.max_fires then 'infinity' else n.at end as wake_at
         from watchbell.schedules s,
-             lateral (select at + make_interval(secs => extract(epoch from s.fixed_delay)::double precision) as at) n
+             lateral (select greatest(at + make_interval(secs => extract(epoch from s.fixed_delay)::double precision),
+                                  s.last_fire_at + interval '1 microsecond') as at) n
         where s.id = run.schedule_id and run.trigger = 'schedule'
           and s.kind = 'fixed_delay' and s.status = 'normal' and s.wake_at = 'infinity'
     )
@@ -1436,7 +1437,7 @@ end $$;
 revoke execute on function
     watchbell.cancel, watchbell.finish_run, watchbell.schedule_ended, watchbell.move_to_finished from public;
 
-insert into watchbell.migrations (version, name, checksum, min_build) values (10, '0010_ends', '19586a76b7d48c93', 1);
+insert into watchbell.migrations (version, name, checksum, min_build) values (10, '0010_ends', 'e3a0c0718c858800', 1);
 commit;
 
 -- 0011_comments

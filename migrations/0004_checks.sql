@@ -160,10 +160,10 @@ declare
 begin
     if handler is null or handler !~ '^\S(.*\S)?$' then
         return watchbell.refused('handler', 'handler is missing',
-            'Name the handler that does the work: shell, http, sql or one of your own.');
+            'Name the handler that does the work: sql or one of your own.');
     elsif octet_length(handler) > 256 then
         return watchbell.refused('handler', watchbell.length_problem('handler', handler, 256),
-            'Name the handler that does the work: shell, http, sql or one of your own.');
+            'Name the handler that does the work: sql or one of your own.');
     elsif jsonb_typeof(payload) <> 'object' then
         return watchbell.refused('payload', format('payload must be a JSON object (got %s)', jsonb_typeof(payload)),
             'Wrap the value: {"value": ...}.', '22023');

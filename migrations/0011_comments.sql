@@ -10,7 +10,7 @@ comment on column watchbell.schedules.run_at is 'Kind once: the one time it fire
 comment on column watchbell.schedules.kind is 'cron, fixed_delay, fixed_rate or once; follows from the column that is set.';
 comment on column watchbell.schedules.timezone is 'Zone of the cron fields: UTC or an Area/Location name such as Europe/Paris.';
 comment on column watchbell.schedules.dst is 'Clock changes, for cron: once (a skipped time runs at the end of the gap, a repeated one once) or literal (as the clock shows).';
-comment on column watchbell.schedules.handler is 'Name of the code that does the work: shell, http, sql or one of your own.';
+comment on column watchbell.schedules.handler is 'Name of the code that does the work: sql or one of your own.';
 comment on column watchbell.schedules.payload is 'JSON object handed to the handler, at most 1 MiB.';
 comment on column watchbell.schedules.queue is 'Queue its runs wait in.';
 comment on column watchbell.schedules.priority is '0 runs first, 9 last.';
@@ -72,7 +72,7 @@ comment on column watchbell.fires.decided_at is 'When a worker decided it.';
 
 comment on view watchbell.runs is 'Every run through its whole life. INSERT a row with a handler to run it; COPY works. To end one: SELECT watchbell.cancel(id).';
 comment on column watchbell.runs.id is 'Number of the run.';
-comment on column watchbell.runs.handler is 'Name of the code that does the work: shell, http, sql or one of your own.';
+comment on column watchbell.runs.handler is 'Name of the code that does the work: sql or one of your own.';
 comment on column watchbell.runs.payload is 'JSON object handed to the handler, at most 1 MiB.';
 comment on column watchbell.runs.status is 'pending, running; then normal, failed or cancelled, for good.';
 comment on column watchbell.runs.queue is 'Queue it waits in.';
@@ -104,7 +104,7 @@ comment on column watchbell.runs.created_by is 'Login that inserted it.';
 
 comment on table watchbell.runs_live is 'Runs that wait or run. For the engine: read and insert through the view runs.';
 comment on column watchbell.runs_live.id is 'Number of the run.';
-comment on column watchbell.runs_live.handler is 'Name of the code that does the work: shell, http, sql or one of your own.';
+comment on column watchbell.runs_live.handler is 'Name of the code that does the work: sql or one of your own.';
 comment on column watchbell.runs_live.payload is 'JSON object handed to the handler, at most 1 MiB.';
 comment on column watchbell.runs_live.status is 'pending, running; then normal, failed or cancelled, for good.';
 comment on column watchbell.runs_live.queue is 'Queue it waits in.';
@@ -134,7 +134,7 @@ comment on column watchbell.runs_live.created_by is 'Login that inserted it.';
 
 comment on table watchbell.runs_finished is 'Runs that ended. In days; dropped after the retention. For the engine: read through the view runs.';
 comment on column watchbell.runs_finished.id is 'Number of the run.';
-comment on column watchbell.runs_finished.handler is 'Name of the code that does the work: shell, http, sql or one of your own.';
+comment on column watchbell.runs_finished.handler is 'Name of the code that does the work: sql or one of your own.';
 comment on column watchbell.runs_finished.payload is 'JSON object handed to the handler, at most 1 MiB.';
 comment on column watchbell.runs_finished.status is 'pending, running; then normal, failed or cancelled, for good.';
 comment on column watchbell.runs_finished.queue is 'Queue it waits in.';

@@ -88,7 +88,7 @@
 //!   write about it is guarded by a fencing token, so a worker that wakes up late changes nothing.
 //! - What a [transactional handler](worker::Builder::transactional) writes and the end of its run are one
 //!   commit. Other effects may happen twice, when a worker is cut off from the database and goes on.
-//! - A killed worker's runs are taken over in about 3 s, those of a lost host within its lease (15 s) and 2 s.
+//! - A killed worker's runs are taken over in about 2 s, those of a lost host within its lease (15 s) and 2 s.
 //!
 //! A schedule's fire times need no database to be computed:
 //!

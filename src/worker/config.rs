@@ -97,7 +97,10 @@ fn queue_name(name: &str) -> Result<()> {
     if good {
         return Ok(());
     }
-    Err(Error::invalid("queues", format!("\"{name}\" must be 1 to 128 letters, digits and . _ : -")))
+    Err(Error::invalid(
+        "queues",
+        format!("\"{name}\" must be 1 to 128 letters, digits and . _ : -, a letter or digit first"),
+    ))
 }
 
 fn label_pair(label: &str) -> Result<()> {
@@ -130,7 +133,7 @@ mod tests {
         );
         assert_eq!(
             message(Config { queues: Some(vec!["a b".into()]), ..Config::default() }),
-            "queues: \"a b\" must be 1 to 128 letters, digits and . _ : -"
+            "queues: \"a b\" must be 1 to 128 letters, digits and . _ : -, a letter or digit first"
         );
     }
 }

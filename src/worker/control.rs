@@ -94,7 +94,7 @@ async fn beat_until(shared: &Shared, mut session: Session, end: CancellationToke
             Err(error) => {
                 let silent = failed(shared, &error);
                 lost |= fence_itself(shared, silent);
-                // 50 ms to 1 s, growing with the silence, with full jitter
+                // at most 50 ms to 1 s, growing with the silence; half of it is jitter
                 let most = (silent / 4).clamp(Duration::from_millis(50), BEAT);
                 pause = most.mul_f64(0.5 + fastrand::f64() / 2.0);
             }

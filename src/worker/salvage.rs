@@ -1,4 +1,5 @@
-//! Salvage: what the poller does about runs whose worker is gone, and about claims it never heard of.
+//! Salvage: what the poller does about *orphans*, runs whose worker is gone (the rescue stage), and about
+//! *strays*, claims of this worker's own that it never heard of.
 
 use std::{collections::HashSet, sync::atomic::Ordering, time::Duration};
 

@@ -77,8 +77,8 @@ impl Session {
         }
     }
 
-    /// Bounds `work` on this connection; closes it hard after any error that is not the database's answer
-    /// to a statement, since nobody knows in what state it is.
+    /// Passes a result on; closes the connection hard after any error that is not the database's answer to
+    /// a statement, since nobody knows in what state it is.
     pub(super) fn settle<T>(&mut self, result: sqlx::Result<T>) -> sqlx::Result<T> {
         if let Err(error) = &result
             && !is_plain_answer(error)

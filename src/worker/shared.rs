@@ -189,7 +189,8 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// Whether this worker may claim: it has its presence lock, or a heartbeat of the last 1.5 s.
+    /// Whether this worker may claim: it does not drain, its heartbeats are unbroken, it has its presence lock
+    /// or a heartbeat of the last 1.5 s, and its verdicts are being written.
     pub(super) fn may_claim(&self) -> bool {
         let beat = *locked(&self.beat);
         self.phase() == Phase::Running

@@ -58,19 +58,22 @@ fn facts(run: &Claimed) -> Facts {
 
 async fn attempt(shared: &Shared, id: i64, fence: i64) {
     let Some(slot) = slot(shared).await else { return give_back(shared, id, fence) };
-    let taken = shared.with_held(id, |held| {
-        held.started = Some(Instant::now());
-        held.context.begin();
-        (Arc::clone(&held.run), held.context.clone(), held.claimed.elapsed())
-    });
-    let Some((run, context, waited)) = taken else { return };
-    if run.fence != fence || context.is_cancelled() {
+    let taken = shared.with_held(id, |held| (Arc::clone(&held.run), held.context.clone()));
+    let Some((run, context)) = taken.filter(|(run, _)| run.fence == fence) else { return };
+    let company = company(shared, &run).await;
+    if context.is_cancelled() {
         drop(slot);
         return give_back(shared, id, fence);
     }
+    // the run's time is counted from here, not from the claim, nor from its wait for a slot or to be alone
+    context.begin();
+    let waited = shared.with_held(id, |held| {
+        held.started = Some(Instant::now());
+        held.claimed.elapsed()
+    });
+    let Some(waited) = waited else { return };
     tracing::debug!(run = id, attempt = run.attempt, handler = run.handler, "run started");
     let began = Instant::now();
-    let company = company(shared, &run).await;
     let executed = execute(&shared.executor, &run, waited, &context).await;
     drop(company);
     let took = began.elapsed();
@@ -125,6 +128,9 @@ fn hand_over(shared: &Shared, run: &Claimed, executed: Executed, took: Duration)
         Executed::Verdict(finished) => {
             match &finished.verdict.error {
                 None => tracing::debug!(run = run.id, status = %finished.verdict.status, ?took, "run ended"),
+                Some(("cancelled", reason)) => {
+                    tracing::info!(run = run.id, handler = run.handler, reason, "run cancelled")
+                }
                 Some((kind, message)) => tracing::warn!(
                     run = run.id,
                     handler = run.handler,

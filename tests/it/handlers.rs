@@ -302,3 +302,23 @@ async fn handlers_that_hold_every_connection_cost_no_heartbeat() {
     worker.stop().await;
     judge.stop().await;
 }
+
+#[tokio::test]
+async fn a_run_that_waits_for_another_to_be_alone_spends_none_of_its_time() {
+    let database = Database::fresh().await;
+    let pool = &database.pool;
+    // it took its worker down twice, so it runs alone; the other is behind it, with less time than it takes
+    sqlx::raw_sql(
+        "insert into watchbell.runs_live (id, handler, crashes, max_attempts) values (1, 'long', 2, 5);
+         insert into watchbell.runs_live (id, handler, timeout, max_attempts) values (2, 'short', '1 s', 1)",
+    )
+    .execute(pool)
+    .await
+    .unwrap();
+    let long = || tokio::time::sleep(Duration::from_millis(2500));
+    let worker = start(hand(pool, "one").handler("long", long).handler("short", nothing));
+    let short = until_status(pool, 2, "normal", SOON).await;
+    assert_eq!((short.attempt, short.error), (1, None));
+    until_status(pool, 1, "normal", SOON).await;
+    worker.stop().await;
+}

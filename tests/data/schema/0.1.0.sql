@@ -463,10 +463,10 @@ declare
 begin
     if handler is null or handler !~ '^\S(.*\S)?$' then
         return watchbell.refused('handler', 'handler is missing',
-            'Name the handler that does the work: shell, http, sql or one of your own.');
+            'Name the handler that does the work: sql or one of your own.');
     elsif octet_length(handler) > 256 then
         return watchbell.refused('handler', watchbell.length_problem('handler', handler, 256),
-            'Name the handler that does the work: shell, http, sql or one of your own.');
+            'Name the handler that does the work: sql or one of your own.');
     elsif jsonb_typeof(payload) <> 'object' then
         return watchbell.refused('payload', format('payload must be a JSON object (got %s)', jsonb_typeof(payload)),
             'Wrap the value: {"value": ...}.', '22023');
@@ -516,7 +516,7 @@ begin
     return null;
 end $$;
 
-insert into watchbell.migrations (version, name, checksum, min_build) values (4, '0004_checks', '5e458f73ef70836b', 1);
+insert into watchbell.migrations (version, name, checksum, min_build) values (4, '0004_checks', '3ff0850ef33144c1', 1);
 commit;
 
 -- 0005_runs_view
@@ -1458,7 +1458,7 @@ comment on column watchbell.schedules.run_at is 'Kind once: the one time it fire
 comment on column watchbell.schedules.kind is 'cron, fixed_delay, fixed_rate or once; follows from the column that is set.';
 comment on column watchbell.schedules.timezone is 'Zone of the cron fields: UTC or an Area/Location name such as Europe/Paris.';
 comment on column watchbell.schedules.dst is 'Clock changes, for cron: once (a skipped time runs at the end of the gap, a repeated one once) or literal (as the clock shows).';
-comment on column watchbell.schedules.handler is 'Name of the code that does the work: shell, http, sql or one of your own.';
+comment on column watchbell.schedules.handler is 'Name of the code that does the work: sql or one of your own.';
 comment on column watchbell.schedules.payload is 'JSON object handed to the handler, at most 1 MiB.';
 comment on column watchbell.schedules.queue is 'Queue its runs wait in.';
 comment on column watchbell.schedules.priority is '0 runs first, 9 last.';
@@ -1520,7 +1520,7 @@ comment on column watchbell.fires.decided_at is 'When a worker decided it.';
 
 comment on view watchbell.runs is 'Every run through its whole life. INSERT a row with a handler to run it; COPY works. To end one: SELECT watchbell.cancel(id).';
 comment on column watchbell.runs.id is 'Number of the run.';
-comment on column watchbell.runs.handler is 'Name of the code that does the work: shell, http, sql or one of your own.';
+comment on column watchbell.runs.handler is 'Name of the code that does the work: sql or one of your own.';
 comment on column watchbell.runs.payload is 'JSON object handed to the handler, at most 1 MiB.';
 comment on column watchbell.runs.status is 'pending, running; then normal, failed or cancelled, for good.';
 comment on column watchbell.runs.queue is 'Queue it waits in.';
@@ -1552,7 +1552,7 @@ comment on column watchbell.runs.created_by is 'Login that inserted it.';
 
 comment on table watchbell.runs_live is 'Runs that wait or run. For the engine: read and insert through the view runs.';
 comment on column watchbell.runs_live.id is 'Number of the run.';
-comment on column watchbell.runs_live.handler is 'Name of the code that does the work: shell, http, sql or one of your own.';
+comment on column watchbell.runs_live.handler is 'Name of the code that does the work: sql or one of your own.';
 comment on column watchbell.runs_live.payload is 'JSON object handed to the handler, at most 1 MiB.';
 comment on column watchbell.runs_live.status is 'pending, running; then normal, failed or cancelled, for good.';
 comment on column watchbell.runs_live.queue is 'Queue it waits in.';
@@ -1582,7 +1582,7 @@ comment on column watchbell.runs_live.created_by is 'Login that inserted it.';
 
 comment on table watchbell.runs_finished is 'Runs that ended. In days; dropped after the retention. For the engine: read through the view runs.';
 comment on column watchbell.runs_finished.id is 'Number of the run.';
-comment on column watchbell.runs_finished.handler is 'Name of the code that does the work: shell, http, sql or one of your own.';
+comment on column watchbell.runs_finished.handler is 'Name of the code that does the work: sql or one of your own.';
 comment on column watchbell.runs_finished.payload is 'JSON object handed to the handler, at most 1 MiB.';
 comment on column watchbell.runs_finished.status is 'pending, running; then normal, failed or cancelled, for good.';
 comment on column watchbell.runs_finished.queue is 'Queue it waits in.';
@@ -1704,5 +1704,5 @@ comment on function watchbell.make_day(text, date) is 'Makes one day of a table 
 comment on function watchbell.make_days(integer) is 'Makes the days from yesterday to so many ahead; returns those that were missing.';
 comment on function watchbell.drop_days(interval, text) is 'Drops days older than the retention; problem says why one stays until the next call.';
 
-insert into watchbell.migrations (version, name, checksum, min_build) values (11, '0011_comments', 'bc6bcdf42c590226', 1);
+insert into watchbell.migrations (version, name, checksum, min_build) values (11, '0011_comments', 'dd4c66210768f564', 1);
 commit;

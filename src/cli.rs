@@ -1,7 +1,7 @@
 //! The command line program: `watchbell <noun> <verb>`, one file for each noun.
 //!
 //! Data goes to standard output, all else to standard error. What ends a command becomes its exit code
-//! in one place, [`exit`].
+//! in one place, `exit.rs`.
 
 mod bench;
 mod connect;

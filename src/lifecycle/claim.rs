@@ -4,7 +4,7 @@
 //! target its labels match. **Out** the same runs, running, `claimed_by` this worker, `fence` and `attempt`
 //! one higher. **Lock** the rows taken, for one statement; rows that others hold are skipped. **Crash**
 //! before the commit: nothing happened. After it, with the reply lost: the runs belong to a worker that does
-//! not know them; they come back when it dies, or by the sweep for claims that their worker does not hold.
+//! not know them; they come back when it dies, or when it looks for claims that it does not hold (rescue).
 
 use std::{collections::BTreeMap, time::Duration};
 

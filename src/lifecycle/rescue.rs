@@ -6,8 +6,8 @@
 //! are written: the next pass, of any worker, finds the same runs.
 //!
 //! Looking only at workers that die now is not enough: a claim in flight can commit after its worker was
-//! declared dead, and its runs would stay for ever. So every pass takes all orphans, and passes go on for
-//! five minutes after a death.
+//! declared dead, and its runs would stay for ever. So a pass takes all orphans, whoever held them: at once
+//! after a death, and every few seconds for five minutes more.
 //!
 //! A worker that lives can lose a claim too: the claim commits and its connection breaks before the reply.
 //! After such a break, and once a minute, it looks for runs that it has claimed and does not hold.

@@ -17,12 +17,14 @@
 //! ```
 
 mod check;
+mod declaration;
 mod new_run;
 mod new_runs;
 mod new_schedule;
 mod run_id;
 mod run_list;
 mod schedule_list;
+mod when;
 
 use sqlx::PgExecutor;
 
@@ -30,11 +32,13 @@ use crate::db::Named;
 use crate::error::{Error, Result};
 
 pub use crate::run::RunId;
+pub use declaration::{Declaration, Declared};
 pub use new_run::NewRun;
 pub use new_runs::{RUNS_MAX, insert_many};
 pub use new_schedule::{Change, NewSchedule};
 pub use run_list::{RunRow, Runs, run};
 pub use schedule_list::{ScheduleRow, Schedules};
+pub use when::{Moment, When, cron, fixed_delay, fixed_rate, once};
 
 /// What [`cancel`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

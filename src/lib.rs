@@ -60,24 +60,28 @@
 //!
 //! # A schedule
 //!
-//! Four kinds: `cron` by a wall clock, `fixed_delay` counted from the last run's end, `fixed_rate` from its
-//! start, `once`. Its name identifies it: every replica may declare it at every start, and the same again
-//! changes nothing.
+//! Four kinds: [`cron`] by a wall clock, [`fixed_delay`] counted from the last run's end, [`fixed_rate`] from
+//! its start, [`once`]. One line adds a job: a handler, and the schedule of its name. Every replica declares
+//! it at every start, and the same again changes nothing.
 //!
 //! ```no_run
-//! # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
-//! use std::time::Duration;
-//! use watchbell::client::NewSchedule;
 //! use watchbell::schedule::{Misfire, Overlap};
+//! use watchbell::{Worker, cron, fixed_delay, minutes};
 //!
-//! NewSchedule::cron("nightly", "0 2 * * *", "report")
+//! async fn report() {}
+//! async fn sync() {}
+//!
+//! # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
+//! let nightly = cron("0 2 * * *")
 //!     .timezone("Europe/Paris")
 //!     .overlap(Overlap::Skip) // while the last one still runs
-//!     .misfire(Misfire::FireOnce) // after an outage: the latest fire time only
-//!     .upsert(&pool)
-//!     .await?;
-//! NewSchedule::fixed_delay("sync", Duration::from_secs(300), "sync").upsert(&pool).await?;
-//! # Ok(())
+//!     .misfire(Misfire::FireOnce); // after an outage: the latest fire time only
+//! Worker::builder(pool)
+//!     .owner("shop") // another application on this database has another name
+//!     .schedule("nightly", nightly, report)
+//!     .schedule("sync", fixed_delay(minutes(5)), sync)
+//!     .run(std::future::pending())
+//!     .await
 //! # }
 //! ```
 //!
@@ -133,6 +137,8 @@ pub mod cli;
 #[cfg(feature = "bin")]
 mod telemetry;
 
+pub use client::{When, cron, fixed_delay, fixed_rate, once};
+pub use duration::{days, hours, millis, minutes, seconds};
 pub use error::{Error, Result};
 pub use handler::{
     Context, Handler, HandlerError, HandlerResult, Outcome, Registry, StopReason, Tx, fatal, retry_after, snooze,

@@ -27,6 +27,7 @@ mod fire_policies;
 mod grammar;
 mod guarding;
 mod handlers;
+mod library_schedules;
 mod limits;
 mod migrate;
 mod planning;

@@ -1,0 +1,201 @@
+//! A worker is put together: handlers, schedules, options.
+
+use std::{future::Future, time::Duration};
+
+use sqlx::PgPool;
+
+use super::{Config, Worker, declare::Jobs};
+use crate::{
+    Result,
+    client::{NewSchedule, When},
+    handler::{IntoHandler, IntoTransactionalHandler, Registry},
+};
+
+/// Puts a [`Worker`] together.
+///
+/// ```no_run
+/// use watchbell::{Worker, cron, fixed_delay, minutes};
+///
+/// async fn report() {}
+/// async fn sync() {}
+///
+/// # async fn start(pool: sqlx::PgPool) -> watchbell::Result<()> {
+/// Worker::builder(pool)
+///     .schedule("nightly", cron("0 2 * * *").timezone("Europe/Paris"), report)
+///     .schedule("sync", fixed_delay(minutes(5)), sync)
+///     .run(std::future::pending())
+///     .await
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use]
+pub struct Builder {
+    pub(super) pool: PgPool,
+    pub(super) registry: Registry,
+    pub(super) config: Config,
+    pub(super) jobs: Jobs,
+}
+
+/// Handlers and schedules.
+impl Builder {
+    pub(super) fn new(pool: PgPool) -> Self {
+        Self { pool, registry: Registry::new(), config: Config::default(), jobs: Jobs::default() }
+    }
+
+    /// Adds a handler: an async function of payload and [`crate::Context`], or a [`crate::Handler`].
+    pub fn handler<Args>(mut self, name: impl Into<String>, handler: impl IntoHandler<Args>) -> Self {
+        self.registry = self.registry.handler(name, handler);
+        self
+    }
+
+    /// Adds a handler that gets the transaction in which its end is recorded: its writes and the run's end
+    /// happen together, exactly once.
+    pub fn transactional<Args>(
+        mut self,
+        name: impl Into<String>,
+        handler: impl IntoTransactionalHandler<Args>,
+    ) -> Self {
+        self.registry = self.registry.transactional(name, handler);
+        self
+    }
+
+    /// Sets all handlers at once, in place of those added before.
+    pub fn registry(mut self, registry: Registry) -> Self {
+        self.registry = registry;
+        self
+    }
+
+    /// Adds a job: a handler, and the schedule of the same name that starts it.
+    ///
+    /// The schedule is declared when the worker starts, by every replica, in one transaction with all others:
+    /// what is the same already stays untouched, plan and all. A bad one stops the start with its name and
+    /// the reason, and so does a name that somebody else manages (see [`Builder::owner`]).
+    pub fn schedule<Args>(self, name: impl Into<String>, when: When, handler: impl IntoHandler<Args>) -> Self {
+        let name = name.into();
+        self.handler(name.clone(), handler).declare(NewSchedule::new(name.clone(), when, name))
+    }
+
+    /// As [`Builder::schedule`], with a handler that gets the transaction in which its end is recorded.
+    pub fn schedule_transactional<Args>(
+        self,
+        name: impl Into<String>,
+        when: When,
+        handler: impl IntoTransactionalHandler<Args>,
+    ) -> Self {
+        let name = name.into();
+        self.transactional(name.clone(), handler).declare(NewSchedule::new(name.clone(), when, name))
+    }
+
+    /// Adds a schedule for a handler of this worker that has a name of its own; several may share it.
+    ///
+    /// ```no_run
+    /// use watchbell::client::NewSchedule;
+    /// use watchbell::{Worker, cron};
+    ///
+    /// #[derive(serde::Serialize, serde::Deserialize)]
+    /// struct Region { region: String }
+    ///
+    /// async fn report(of: Region) {}
+    ///
+    /// # fn builder(pool: sqlx::PgPool) -> watchbell::worker::Builder {
+    /// let report_of = |region: &str| cron("@daily").payload(&Region { region: region.to_owned() });
+    /// Worker::builder(pool)
+    ///     .handler("report", report)
+    ///     .declare(NewSchedule::new("report-eu", report_of("eu"), "report"))
+    ///     .declare(NewSchedule::new("report-us", report_of("us"), "report"))
+    /// # }
+    /// ```
+    pub fn declare(mut self, schedule: NewSchedule) -> Self {
+        self.jobs.declaration.push(schedule);
+        self
+    }
+
+    /// The application's name, which its schedules carry as `managed_by`; `app` by default, at most 256 bytes.
+    ///
+    /// Give each application on a database its own: one does not touch another's schedules. Neither does it
+    /// touch one that a person wrote by SQL, unless `managed_by` says its name or [`Builder::adopt`] allows it.
+    /// The owner's schedules that are no longer declared are named in a warning at the start.
+    pub fn owner(mut self, name: impl Into<String>) -> Self {
+        self.jobs.declaration.set_owner(name.into());
+        self.jobs.owned = true;
+        self
+    }
+
+    /// The release that declares the schedules: the higher one wins, whichever starts last. 0 by default.
+    ///
+    /// Raise it with each release that changes schedules, so that replicas of two releases side by side do
+    /// not change them to and fro.
+    pub fn declared_version(mut self, version: i64) -> Self {
+        self.jobs.declaration = self.jobs.declaration.version(version);
+        self
+    }
+
+    /// Takes over declared schedules that somebody else manages, instead of refusing to start.
+    pub fn adopt(mut self, adopt: bool) -> Self {
+        self.jobs.declaration = self.jobs.declaration.adopt(adopt);
+        self
+    }
+
+    /// Deletes the owner's schedules that this release no longer declares; their runs stay.
+    ///
+    /// Wants an [`Builder::owner`]. What a higher [`Builder::declared_version`] declared is left alone.
+    pub fn remove_undeclared(mut self, remove: bool) -> Self {
+        self.jobs.declaration = self.jobs.declaration.remove_undeclared(remove);
+        self
+    }
+}
+
+/// Options, and the start.
+impl Builder {
+    /// Sets all options at once.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// How many runs at once, 1 to 10,000; 100 by default.
+    pub fn slots(mut self, slots: usize) -> Self {
+        self.config.slots = slots;
+        self
+    }
+
+    /// Which queues to serve; all by default.
+    pub fn queues<Q: Into<String>>(mut self, queues: impl IntoIterator<Item = Q>) -> Self {
+        self.config.queues = Some(queues.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Adds a label for runs with a `target`.
+    pub fn label(mut self, key: &str, value: &str) -> Self {
+        self.config.labels.push(format!("{key}={value}"));
+        self
+    }
+
+    /// How long to wait for runs to end when told to stop; 3 minutes by default.
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.config.drain_timeout = timeout;
+        self
+    }
+
+    /// Works until `shutdown` completes, then drains: stops claiming, waits up to the drain timeout for runs
+    /// to end, asks the rest to stop, gives back what has not ended.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) for a bad option, handler or schedule,
+    /// [`Error::Conflict`](crate::Error::Conflict) for a schedule of another owner,
+    /// [`Error::Schema`](crate::Error::Schema) when the database must be migrated,
+    /// [`Error::Unreachable`](crate::Error::Unreachable) when it cannot be reached at the start. Later the
+    /// worker reconnects for ever.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<()> {
+        self.run_with(shutdown, std::future::pending()).await
+    }
+
+    /// Like [`Builder::run`]; when `force` completes during the drain, handlers are stopped at once.
+    pub async fn run_with(
+        self,
+        shutdown: impl Future<Output = ()> + Send,
+        force: impl Future<Output = ()> + Send,
+    ) -> Result<()> {
+        Worker::open(self).await?.work(shutdown, force).await
+    }
+}

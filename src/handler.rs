@@ -1,7 +1,7 @@
 //! Code that does the work, looked up by name.
 //!
-//! A handler is an async function. It takes the payload (anything serde can read), the [`Context`], both,
-//! or neither, and says how it went:
+//! A handler is an async function. It takes the payload (anything serde can read), the [`Context`], [`State`]
+//! of the application, in short whatever it needs, and says how it went:
 //!
 //! ```
 //! use watchbell::{Context, HandlerError, HandlerResult, fatal};
@@ -20,18 +20,27 @@
 //! # let _ = watchbell::Registry::new().handler("mail", mail);
 //! ```
 
+mod around;
+mod blocking;
 mod context;
+mod extract;
+mod forms;
 mod function;
+mod options;
 mod outcome;
 mod registry;
 #[cfg(feature = "bin")]
 pub mod sql;
 mod transactional;
 
+pub use around::{Around, Next};
+pub use blocking::{Blocking, blocking};
 pub use context::{Context, StopReason};
 pub(crate) use context::{Facts, LogLine, LogSink};
+pub use extract::{FromContext, Need, Payload, State};
+pub use options::HandlerOptions;
 pub use outcome::{HandlerError, HandlerResult, IntoOutcome, Outcome, fatal, retry_after, snooze};
-pub(crate) use registry::Entry;
+pub(crate) use registry::{Boxed, Work};
 pub use registry::{Handler, IntoHandler, Registry};
 pub use transactional::{IntoTransactionalHandler, TransactionalHandler, Tx};
 

@@ -141,10 +141,16 @@ pub use client::{When, cron, fixed_delay, fixed_rate, once};
 pub use duration::{days, hours, millis, minutes, seconds};
 pub use error::{Error, Result};
 pub use handler::{
-    Context, Handler, HandlerError, HandlerResult, Outcome, Registry, StopReason, Tx, fatal, retry_after, snooze,
+    Context, Handler, HandlerError, HandlerOptions, HandlerResult, Next, Outcome, Payload, Registry, State, StopReason,
+    Tx, blocking, fatal, retry_after, snooze,
 };
 pub use run::{RunId, Status};
 pub use worker::Worker;
+
+/// For [`submit!`].
+#[cfg(feature = "inventory")]
+#[doc(hidden)]
+pub use inventory as __inventory;
 
 /// The README's Rust, compiled by `cargo test --doc`.
 #[cfg(doctest)]

@@ -31,23 +31,36 @@ mod control;
 mod declare;
 mod drain;
 mod flusher;
+mod handle;
+mod hooks;
 mod identity;
 mod listener;
+mod observer;
 mod output;
+#[cfg(feature = "inventory")]
+mod plugin;
 mod poller;
+mod room;
 mod salvage;
 mod session;
+mod share;
 mod shared;
 mod task;
 
 pub use builder::Builder;
 pub use config::Config;
+pub use handle::Handle;
+pub use hooks::RunEvent;
+use hooks::{Hooks, Moment};
+use observer::Observer;
+#[cfg(feature = "inventory")]
+pub use plugin::Plugin;
 #[doc(hidden)]
 pub use session::SETTINGS;
 use session::Session;
 use shared::{Phase, Shared};
 
-/// How long the last lines of the handlers' logs are waited for.
+/// How long the last lines of the handlers' logs, and the last hooks, are waited for.
 const LAST_LINES: Duration = Duration::from_secs(3);
 
 /// Runs what is due, together with any number of others on the same database.
@@ -71,6 +84,8 @@ pub struct Worker {
     shared: Arc<Shared>,
     inbox: UnboundedReceiver<Finished>,
     lines: Receiver<LogLine>,
+    hooks: Hooks,
+    events: Receiver<(Moment, RunEvent)>,
 }
 
 impl Worker {
@@ -83,7 +98,7 @@ impl Worker {
 impl Worker {
     /// Checks everything, declares the schedules, registers. Nothing runs yet.
     async fn open(builder: Builder) -> Result<Self> {
-        let Builder { pool, registry, config, jobs } = builder;
+        let Builder { pool, registry, config, jobs, around, hooks } = builder;
         config.check()?;
         registry.check()?;
         if registry.is_empty() {
@@ -105,9 +120,10 @@ impl Worker {
 
         let (results, inbox) = tokio::sync::mpsc::unbounded_channel();
         let (log, lines) = tokio::sync::mpsc::channel(output::LINES_MAX);
-        let executor = Executor { registry, pool: pool.clone(), grace: config.grace };
-        let shared = Arc::new(Shared::new(config, who, id, executor, results, log));
-        Ok(Self { pool, shared, inbox, lines })
+        let (observer, events) = Observer::of(&hooks);
+        let executor = Executor { registry: registry.settle(), around, pool: pool.clone(), grace: config.grace };
+        let shared = Arc::new(Shared::new(config, who, id, executor, results, log, observer));
+        Ok(Self { pool, shared, inbox, lines, hooks, events })
     }
 
     /// Works until told to stop, then drains.
@@ -116,12 +132,13 @@ impl Worker {
         shutdown: impl Future<Output = ()> + Send,
         force: impl Future<Output = ()> + Send,
     ) -> Result<()> {
-        let Self { pool, shared, inbox, lines } = self;
+        let Self { pool, shared, inbox, lines, hooks, events } = self;
         let control = control::start(Arc::clone(&shared), Session::of(&pool, "control"))?;
         let _end = End(Arc::clone(&shared));
         let flusher = tokio::spawn(flusher::flush(Arc::clone(&shared), Session::of(&pool, "finish"), inbox));
         tokio::spawn(listener::listen(Arc::clone(&shared), pool.clone()));
         let mut writer = tokio::spawn(output::write(pool.clone(), lines));
+        let mut told = tokio::spawn(hooks::tell(hooks, events));
         let poller = tokio::spawn(poller::poll(Arc::clone(&shared), Session::of(&pool, "poll")));
 
         tokio::select! {
@@ -136,6 +153,10 @@ impl Worker {
         // it ends when the last context is gone; one that a handler gave away may never go
         if time::timeout(LAST_LINES, &mut writer).await.is_err() {
             writer.abort();
+        }
+        shared.observer.close();
+        if time::timeout(LAST_LINES, &mut told).await.is_err() {
+            told.abort();
         }
         control.stop().await;
         tracing::info!(worker = shared.worker(), "worker stopped");
@@ -152,6 +173,7 @@ impl Drop for End {
         drain::give_up(&self.0);
         self.0.enter(Phase::Over);
         self.0.close_log();
+        self.0.observer.close();
     }
 }
 

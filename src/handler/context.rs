@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+use super::extract::States;
 use crate::run::RunId;
 
 /// Why a handler is asked to stop.
@@ -57,6 +58,7 @@ struct Inner {
     reason: OnceLock<StopReason>,
     log: Option<LogSink>,
     seq: AtomicI32,
+    states: Arc<States>,
 }
 
 /// The columns of the run that handlers see.
@@ -78,9 +80,16 @@ pub(crate) struct Facts {
 }
 
 impl Context {
-    pub(crate) fn new(facts: Facts, token: CancellationToken, log: Option<LogSink>) -> Self {
-        let inner =
-            Inner { facts, deadline: OnceLock::new(), token, reason: OnceLock::new(), log, seq: AtomicI32::new(0) };
+    pub(crate) fn new(facts: Facts, token: CancellationToken, log: Option<LogSink>, states: Arc<States>) -> Self {
+        let inner = Inner {
+            facts,
+            deadline: OnceLock::new(),
+            token,
+            reason: OnceLock::new(),
+            log,
+            seq: AtomicI32::new(0),
+            states,
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -146,6 +155,11 @@ impl Context {
     /// The payload as JSON text.
     pub fn payload(&self) -> &str {
         &self.inner.facts.payload
+    }
+
+    /// The value of this type that the worker was given by [`state`](crate::worker::Builder::state), if any.
+    pub fn state<T: 'static>(&self) -> Option<&T> {
+        self.inner.states.get()
     }
 
     /// When the run's `timeout` is over; `None` without a timeout.

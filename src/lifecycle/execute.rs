@@ -17,7 +17,7 @@ use super::{
     finish::{Finished, finish_within},
 };
 use crate::{
-    handler::{Context, Entry, Outcome, Registry, StopReason, TransactionalHandler, Tx},
+    handler::{Around, Boxed, Context, Outcome, Registry, StopReason, TransactionalHandler, Tx, Work},
     retry::RetryPolicy,
     run::transition::{Event, Verdict, decide},
 };
@@ -44,6 +44,8 @@ pub enum Executed {
 pub struct Executor {
     /// Handlers by name.
     pub registry: Registry,
+    /// Code around every handler.
+    pub around: Around,
     /// Connections for transactional handlers.
     pub pool: PgPool,
     /// How long a handler that was asked to stop may take before its future is dropped.
@@ -52,19 +54,26 @@ pub struct Executor {
 
 /// Runs one attempt to its end. `waited` is the time between the claim and now.
 pub async fn execute(executor: &Executor, run: &Claimed, waited: Duration, ctx: &Context) -> Executed {
-    let retry: RetryPolicy = run.retry.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default();
+    let entry = executor.registry.get(&run.handler);
+    let retry = entry.map(|entry| entry.options.retry_of(run.retry.as_deref())).unwrap_or_default();
     let verdict = |event| Executed::Verdict(Finished::of(run, waited, decide(run.standing(), event, &retry)));
-    let Some(entry) = executor.registry.get(&run.handler) else { return verdict(Event::GivenBack) };
+    let Some(entry) = entry else { return verdict(Event::GivenBack) };
     if expired(run, waited) {
         return verdict(Event::Expired);
     }
-    let ended = match entry {
-        Entry::Plain(handler) => {
+    let ended = match &entry.work {
+        Work::Plain(handler) => {
+            let patience = if handler.stops_when_dropped() { Patience::For(executor.grace) } else { Patience::Endless };
             let (handler, inner) = (Arc::clone(handler), ctx.clone());
-            call(async move { handler.call(inner).await }, ctx, executor.grace).await
+            if executor.around.is_empty() {
+                call(async move { handler.call(inner).await }, ctx, patience).await
+            } else {
+                let work = move |ctx| -> Boxed<'static, _> { Box::pin(async move { handler.call(ctx).await }) };
+                call(executor.around.call(inner, work), ctx, patience).await
+            }
         }
         // boxed: its state is many times that of a plain call, and every task would carry it
-        Entry::Transactional(handler) => match Box::pin(transactional(executor, handler, run, waited, ctx)).await {
+        Work::Transactional(handler) => match Box::pin(transactional(executor, handler, run, waited, ctx)).await {
             Ok(accepted) => return Executed::Recorded(accepted),
             Err(ended) => ended,
         },
@@ -75,7 +84,8 @@ pub async fn execute(executor: &Executor, run: &Claimed, waited: Duration, ctx: 
     event(ended, ctx).map_or(Executed::Nothing, verdict)
 }
 
-fn expired(run: &Claimed, waited: Duration) -> bool {
+/// Whether its start deadline has passed, so that it will not be called any more.
+pub(crate) fn expired(run: &Claimed, waited: Duration) -> bool {
     let waited = TimeDelta::from_std(waited).unwrap_or_default();
     run.start_deadline.is_some_and(|deadline| run.claimed_at + waited > deadline)
 }
@@ -88,16 +98,35 @@ enum Ended {
     Dropped,
 }
 
+/// How long a handler that was asked to stop is waited for.
+enum Patience {
+    /// So long; then its future is dropped.
+    For(Duration),
+    /// To its end: dropping its future would not stop it.
+    Endless,
+}
+
 /// Calls a handler: catches panics, enforces the deadline, asks it to stop before dropping it.
-async fn call(work: impl Future<Output = Outcome>, ctx: &Context, grace: Duration) -> Ended {
+async fn call(work: impl Future<Output = Outcome>, ctx: &Context, patience: Patience) -> Ended {
     let work = AssertUnwindSafe(work).catch_unwind();
     pin!(work);
     let returned = tokio::select! {
         biased;
         returned = &mut work => returned,
-        () = stopped(ctx) => match time::timeout(grace, &mut work).await {
-            Ok(returned) => returned,
-            Err(_) => return Ended::Dropped,
+        () = stopped(ctx) => match patience {
+            Patience::For(grace) => match time::timeout(grace, &mut work).await {
+                Ok(returned) => returned,
+                Err(_) => return Ended::Dropped,
+            },
+            Patience::Endless => {
+                tracing::warn!(
+                    run = ctx.run_id().0,
+                    handler = ctx.handler(),
+                    reason = ?ctx.stop_reason(),
+                    "a blocking handler was asked to stop; it keeps its slot until it does"
+                );
+                work.await
+            }
         },
     };
     match returned {
@@ -174,7 +203,13 @@ async fn transactional(
     let backend = prepare(&mut transaction, ctx).await.map_err(failed)?;
     let (tx, lent) = Tx::lend(transaction);
     let (handler, inner) = (Arc::clone(handler), ctx.clone());
-    let ended = call(async move { handler.call(tx, inner).await }, ctx, executor.grace).await;
+    let patience = Patience::For(executor.grace);
+    let ended = if executor.around.is_empty() {
+        call(async move { handler.call(tx, inner).await }, ctx, patience).await
+    } else {
+        let work = move |ctx| -> Boxed<'static, _> { Box::pin(async move { handler.call(tx, ctx).await }) };
+        call(executor.around.call(inner, work), ctx, patience).await
+    };
     if matches!(ended, Ended::Dropped) {
         // its statement may still be going on in the server, and would hold up the rollback
         let _ = sqlx::query("select pg_cancel_backend($1)").bind(backend).execute(&executor.pool).await;

@@ -4,11 +4,15 @@ use std::{future::Future, time::Duration};
 
 use sqlx::PgPool;
 
-use super::{Config, Worker, declare::Jobs};
+use super::{
+    Config, Handle, RunEvent, Worker,
+    declare::Jobs,
+    hooks::{Hooks, Moment},
+};
 use crate::{
     Result,
     client::{NewSchedule, When},
-    handler::{IntoHandler, IntoTransactionalHandler, Registry},
+    handler::{Around, Context, HandlerOptions, IntoHandler, IntoOutcome, IntoTransactionalHandler, Next, Registry},
 };
 
 /// Puts a [`Worker`] together.
@@ -34,12 +38,21 @@ pub struct Builder {
     pub(super) registry: Registry,
     pub(super) config: Config,
     pub(super) jobs: Jobs,
+    pub(super) around: Around,
+    pub(super) hooks: Hooks,
 }
 
 /// Handlers and schedules.
 impl Builder {
     pub(super) fn new(pool: PgPool) -> Self {
-        Self { pool, registry: Registry::new(), config: Config::default(), jobs: Jobs::default() }
+        Self {
+            pool,
+            registry: Registry::new(),
+            config: Config::default(),
+            jobs: Jobs::default(),
+            around: Around::default(),
+            hooks: Hooks::default(),
+        }
     }
 
     /// Adds a handler: an async function of payload and [`crate::Context`], or a [`crate::Handler`].
@@ -59,7 +72,56 @@ impl Builder {
         self
     }
 
-    /// Sets all handlers at once, in place of those added before.
+    /// Adds a handler with options for all of its runs here: how many at once, how long, when again.
+    pub fn handler_with<Args>(
+        mut self,
+        name: impl Into<String>,
+        handler: impl IntoHandler<Args>,
+        options: HandlerOptions,
+    ) -> Self {
+        self.registry = self.registry.handler_with(name, handler, options);
+        self
+    }
+
+    /// Sets the options of a handler of any kind by its name; a scheduled job's handler has the job's name.
+    pub fn options(mut self, name: impl Into<String>, options: HandlerOptions) -> Self {
+        self.registry = self.registry.options(name, options);
+        self
+    }
+
+    /// Adds a value for handlers that ask for a [`State`](crate::State) of its type; one of each type.
+    ///
+    /// It is cloned for each attempt: a pool, an `Arc`, a client. A handler that asks for a type that was not
+    /// given stops the start.
+    ///
+    /// ```no_run
+    /// use watchbell::{State, Worker, cron};
+    ///
+    /// #[derive(Clone)]
+    /// struct Mailer { from: String }
+    ///
+    /// async fn digest(State(mailer): State<Mailer>) {
+    ///     println!("from {}", mailer.from);
+    /// }
+    ///
+    /// # fn builder(pool: sqlx::PgPool) -> watchbell::worker::Builder {
+    /// Worker::builder(pool)
+    ///     .state(Mailer { from: "shop@example.com".to_owned() })
+    ///     .schedule("digest", cron("@daily"), digest)
+    /// # }
+    /// ```
+    pub fn state<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.registry = self.registry.state(value);
+        self
+    }
+
+    /// Adds all that [`submit!`](crate::submit) registered anywhere in the program, by file and line.
+    #[cfg(feature = "inventory")]
+    pub fn plugins(self) -> Self {
+        super::Plugin::add_all(self)
+    }
+
+    /// Sets all handlers and states at once, in place of those added before.
     pub fn registry(mut self, registry: Registry) -> Self {
         self.registry = registry;
         self
@@ -145,6 +207,84 @@ impl Builder {
     }
 }
 
+/// What happens around handlers.
+impl Builder {
+    /// Puts code around every handler: it runs before, after, or instead of it. The first added is outermost.
+    ///
+    /// It sees the [`Outcome`](crate::Outcome) and may answer another. The run's timeout and grace are for
+    /// all of it together. A panic passes through; hooks hear of it. Around a transactional handler it runs
+    /// inside the transaction, which is open before the first and committed, if the outcome is `Done`, after
+    /// the last: one that does not call `next` and answers `Done` records that end.
+    ///
+    /// ```no_run
+    /// # fn builder(worker: watchbell::worker::Builder) -> watchbell::worker::Builder {
+    /// worker.around(|ctx, next| async move {
+    ///     let began = std::time::Instant::now();
+    ///     let outcome = next.run(ctx.clone()).await;
+    ///     println!("{} {outcome:?} in {:?}", ctx.handler(), began.elapsed());
+    ///     outcome
+    /// })
+    /// # }
+    /// ```
+    pub fn around<F, Fut>(mut self, code: F) -> Self
+    where
+        F: Fn(Context, Next) -> Fut + Send + Sync + 'static,
+        Fut: Future + Send + 'static,
+        Fut::Output: IntoOutcome,
+    {
+        self.around = self.around.and(code);
+        self
+    }
+
+    /// Is told when a handler is about to be called.
+    ///
+    /// Hooks are told after the fact, apart from the runs, one event after the other: they delay nothing, and
+    /// a panic in one is logged. Each call may take 10 s. When 10,000 events wait, more are dropped.
+    pub fn on_start<F, Fut>(self, hook: F) -> Self
+    where
+        F: Fn(RunEvent) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.hook(Moment::Start, hook)
+    }
+
+    /// Is told when the database has accepted a run's end: `normal`, `failed` or `cancelled`.
+    pub fn on_finish<F, Fut>(self, hook: F) -> Self
+    where
+        F: Fn(RunEvent) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.hook(Moment::Finish, hook)
+    }
+
+    /// Is told when a run goes back to be run again: after an error, a snooze, or an interruption.
+    pub fn on_retry<F, Fut>(self, hook: F) -> Self
+    where
+        F: Fn(RunEvent) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.hook(Moment::Retry, hook)
+    }
+
+    /// Is told when this worker lost a run it was executing: its lease, or the end it wrote was refused.
+    pub fn on_lost<F, Fut>(self, hook: F) -> Self
+    where
+        F: Fn(RunEvent) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.hook(Moment::Lost, hook)
+    }
+
+    fn hook<F, Fut>(mut self, moment: Moment, hook: F) -> Self
+    where
+        F: Fn(RunEvent) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.hooks.add(moment, hook);
+        self
+    }
+}
+
 /// Options, and the start.
 impl Builder {
     /// Sets all options at once.
@@ -197,5 +337,22 @@ impl Builder {
         force: impl Future<Output = ()> + Send,
     ) -> Result<()> {
         Worker::open(self).await?.work(shutdown, force).await
+    }
+
+    /// Starts it in a task of its own and answers a handle once it is registered.
+    ///
+    /// ```no_run
+    /// # async fn start(builder: watchbell::worker::Builder) -> watchbell::Result<()> {
+    /// let worker = builder.start().await?;
+    /// println!("worker {}", worker.worker_id());
+    /// worker.shutdown();
+    /// worker.join().await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Builder::run`], all of them before it answers.
+    pub async fn start(self) -> Result<Handle> {
+        Handle::start(self).await
     }
 }

@@ -181,6 +181,9 @@ fn lose(shared: &Shared) {
     shared.stop_runs(&StopReason::LeaseLost);
     for held in shared.release_all() {
         held.context.stop(StopReason::LeaseLost);
+        if let Some(started) = held.started {
+            shared.observer.lost(&held.run, started.elapsed());
+        }
     }
 }
 

@@ -12,13 +12,14 @@ use tokio::time::{self, Instant};
 use super::{
     salvage::Salvage,
     session::{Session, within},
+    share::Share,
     shared::{Phase, Shared, locked, take},
     task,
 };
 use crate::{
     handler::StopReason,
     lifecycle::{
-        claim::{Claimant, Claimed, Lanes, Reach, claim, claim_keyed, survey},
+        claim::{Claimed, Reach, claim, claim_keyed, survey},
         fire::fire,
         prune, requests,
     },
@@ -47,8 +48,8 @@ const AHEAD_PAUSE: Duration = Duration::from_millis(50);
 
 struct Poller {
     shared: Arc<Shared>,
-    lanes: Lanes,
-    who: Claimant,
+    /// The first one is claimed for first; they take turns at that.
+    shares: Vec<Share>,
     warm_until: Instant,
     last_sweep: Instant,
     sweep_cost: Duration,
@@ -63,13 +64,7 @@ struct Poller {
 pub(super) async fn poll(shared: Arc<Shared>, mut session: Session) {
     let now = Instant::now();
     let mut poller = Poller {
-        lanes: Lanes::default(),
-        who: Claimant {
-            worker: shared.worker(),
-            queues: shared.config.queues.clone(),
-            handlers: shared.who.handlers.clone(),
-            labels: shared.who.labels.clone(),
-        },
+        shares: Share::all(&shared),
         shared,
         warm_until: now,
         last_sweep: now,
@@ -110,7 +105,8 @@ pub(super) async fn poll(shared: Arc<Shared>, mut session: Session) {
 impl Poller {
     /// One look at everything that was asked for. True: look again at once.
     async fn pass(&mut self, conn: &mut PgConnection) -> sqlx::Result<bool> {
-        self.who.worker = self.shared.worker();
+        let worker = self.shared.worker();
+        self.shares.iter_mut().for_each(|share| share.who.worker = worker);
         self.duties(conn).await?;
         if self.shared.phase() > Phase::Running || !self.shared.may_claim() {
             return Ok(false);
@@ -222,39 +218,64 @@ impl Poller {
             return Ok(false);
         }
         let asked = take(&self.shared.duties.sweep);
-        let mut runs = self.some(conn, Reach::Quick, want).await?;
-        if self.sweep_is_due(asked, runs.len() < want) {
+        self.shares.rotate_left(1);
+        let mut claimed = self.some(conn, Reach::Quick, want).await?;
+        if self.sweep_is_due(asked, claimed < want) {
             let began = Instant::now();
-            survey(conn, &self.who, &mut self.lanes, None).await?;
-            if runs.len() < want {
-                runs.extend(self.some(conn, Reach::Sweep, want - runs.len()).await?);
+            self.survey(conn).await?;
+            if claimed < want {
+                claimed += self.some(conn, Reach::Sweep, want - claimed).await?;
             }
             self.last_sweep = Instant::now();
             self.sweep_cost = began.elapsed();
         }
-        if runs.len() < want && take(&self.shared.duties.keyed) {
-            let keyed = claim_keyed(conn, &self.who, &mut self.lanes, (want - runs.len()) as i64, None).await?;
-            if !keyed.is_empty() {
-                self.shared.duties.keyed.store(true, Ordering::Release);
-            }
-            runs.extend(keyed);
+        if claimed < want && take(&self.shared.duties.keyed) {
+            claimed += self.keyed(conn, want - claimed).await?;
         }
-        if runs.is_empty() {
+        if claimed == 0 {
             if asked {
                 self.shared.duties.ahead.store(true, Ordering::Release); // what it was woken for may be due later
             }
             return Ok(false);
         }
         self.stay_warm();
-        let full = runs.len() >= want;
-        for run in runs {
-            task::start(&self.shared, run);
-        }
-        Ok(full || self.shared.duties.keyed.load(Ordering::Relaxed))
+        Ok(claimed >= want || self.shared.duties.keyed.load(Ordering::Relaxed))
     }
 
-    async fn some(&mut self, conn: &mut PgConnection, reach: Reach, want: usize) -> sqlx::Result<Vec<Claimed>> {
-        claim(conn, &self.who, &mut self.lanes, reach, want as i64, None).await
+    /// Claims up to `want` runs from the lanes and puts them in hand; answers how many there were.
+    async fn some(&mut self, conn: &mut PgConnection, reach: Reach, want: usize) -> sqlx::Result<usize> {
+        let mut left = want;
+        for share in &mut self.shares {
+            let limit = share.want(left);
+            if limit > 0 {
+                let runs = claim(conn, &share.who, &mut share.lanes, reach, limit as i64, None).await?;
+                left -= start(&self.shared, runs);
+            }
+        }
+        Ok(want - left)
+    }
+
+    async fn survey(&mut self, conn: &mut PgConnection) -> sqlx::Result<()> {
+        for share in self.shares.iter_mut().filter(|share| share.want(1) > 0) {
+            survey(conn, &share.who, &mut share.lanes, None).await?;
+        }
+        Ok(())
+    }
+
+    /// The same for runs with a concurrency key.
+    async fn keyed(&mut self, conn: &mut PgConnection, want: usize) -> sqlx::Result<usize> {
+        let mut left = want;
+        for share in &mut self.shares {
+            let limit = share.want(left);
+            if limit > 0 {
+                let runs = claim_keyed(conn, &share.who, &mut share.lanes, limit as i64, None).await?;
+                left -= start(&self.shared, runs);
+            }
+        }
+        if left < want {
+            self.shared.duties.keyed.store(true, Ordering::Release);
+        }
+        Ok(want - left)
     }
 
     /// A sweep finds what the marks pass over. It may cost a twentieth of the time, except when asked for.
@@ -329,4 +350,13 @@ impl Poller {
         self.shared.duties.sweep.store(true, Ordering::Release);
         self.shared.duties.fire.store(true, Ordering::Release);
     }
+}
+
+/// Puts claimed runs in hand; answers how many.
+fn start(shared: &Arc<Shared>, runs: Vec<Claimed>) -> usize {
+    let count = runs.len();
+    for run in runs {
+        task::start(shared, run);
+    }
+    count
 }

@@ -15,7 +15,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::Config;
+use super::{Config, observer::Observer, room::Rooms};
 use crate::{
     handler::{Context, LogSink, StopReason},
     lifecycle::{claim::Claimed, execute::Executor, finish::Finished, register::Identity, rescue::Judgement},
@@ -87,6 +87,10 @@ pub(super) struct Shared {
     /// Held while runs are claimed: whoever gets it after the phase has changed sees every run in hand.
     pub(super) claiming: tokio::sync::Mutex<()>,
     pub(super) slots: Semaphore,
+    /// Places of handlers that have only so many.
+    pub(super) rooms: Rooms,
+    /// Tells hooks what became of runs.
+    pub(super) observer: Observer,
     /// Runs that took their worker down twice run alone: they hold this for writing, all others for reading.
     pub(super) alone: RwLock<()>,
     /// Verdicts that the flusher has not written yet.
@@ -119,10 +123,13 @@ impl Shared {
         executor: Executor,
         results: mpsc::UnboundedSender<Finished>,
         log: LogSink,
+        observer: Observer,
     ) -> Self {
         let beat = Beat { last: Instant::now(), unbroken_since: None, on_time: 0, presence_since: None };
         Self {
             slots: Semaphore::new(config.slots),
+            rooms: Rooms::of(&executor.registry),
+            observer,
             config,
             who,
             executor,

@@ -8,12 +8,17 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::shared::{Phase, Shared};
+use tracing::Instrument;
+
+use super::{
+    room::Place,
+    shared::{Phase, Shared},
+};
 use crate::{
     handler::{Context, Facts},
     lifecycle::{
         claim::Claimed,
-        execute::{Executed, execute},
+        execute::{Executed, execute, expired},
         finish::Finished,
     },
     retry::RetryPolicy,
@@ -32,10 +37,17 @@ const ALONE_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Takes a claimed run in hand and starts its task.
 pub(super) fn start(shared: &Arc<Shared>, run: Claimed) {
     let (id, fence) = (run.id, run.fence);
-    let context = Context::new(facts(&run), CancellationToken::new(), shared.log());
+    let registry = &shared.executor.registry;
+    let mut facts = facts(&run);
+    facts.timeout = registry.get(&run.handler).map_or(run.timeout, |entry| entry.options.timeout_of(run.timeout));
+    let context = Context::new(facts, CancellationToken::new(), shared.log(), registry.states());
+    let place = Place::take(shared, &run.handler);
     shared.hold(run, context);
     let shared_by_task = Arc::clone(shared);
-    let task = tokio::spawn(async move { attempt(&shared_by_task, id, fence).await });
+    let task = tokio::spawn(async move {
+        let _place = place;
+        attempt(&shared_by_task, id, fence).await;
+    });
     shared.with_held(id, |held| held.task = Some(task.abort_handle()));
 }
 
@@ -73,8 +85,19 @@ async fn attempt(shared: &Shared, id: i64, fence: i64) {
     });
     let Some(waited) = waited else { return };
     tracing::debug!(run = id, attempt = run.attempt, handler = run.handler, "run started");
+    if !expired(&run, waited) {
+        shared.observer.started(&run);
+    }
+    let span = tracing::info_span!(
+        "run",
+        id,
+        handler = run.handler,
+        queue = run.queue,
+        attempt = run.attempt,
+        schedule = run.schedule_name
+    );
     let began = Instant::now();
-    let executed = execute(&shared.executor, &run, waited, &context).await;
+    let executed = execute(&shared.executor, &run, waited, &context).instrument(span).await;
     drop(company);
     let took = began.elapsed();
     drop(slot);
@@ -143,10 +166,17 @@ fn hand_over(shared: &Shared, run: &Claimed, executed: Executed, took: Duration)
                     "{message}"
                 ),
             }
+            shared.observer.ends(run, &finished, took);
             shared.report(finished);
         }
-        Executed::Recorded(true) => tracing::debug!(run = run.id, ?took, "run ended with its transaction"),
-        Executed::Recorded(false) => tracing::warn!(run = run.id, "superseded: its writes were rolled back"),
+        Executed::Recorded(accepted) => {
+            shared.observer.recorded(run, accepted, took);
+            if accepted {
+                tracing::debug!(run = run.id, ?took, "run ended with its transaction");
+            } else {
+                tracing::warn!(run = run.id, "superseded: its writes were rolled back");
+            }
+        }
         Executed::Nothing => {}
     }
 }

@@ -6,8 +6,9 @@
 //!
 //! # A worker
 //!
-//! A [`handler`] is an async function of the run's payload, its [`Context`], both or neither. An error
-//! means another attempt later, unless it is [`fatal`]; a panic is a failure like any other.
+//! A [`handler`] is an async function of what it needs: the run's payload, its [`Context`], [`State`] of the
+//! application. An error means another attempt later, unless it is [`fatal`]; a panic is a failure like any
+//! other.
 //!
 //! ```no_run
 //! use watchbell::{Context, HandlerResult, Worker, db, migrate};
@@ -109,7 +110,8 @@
 //! # Features
 //!
 //! `bin`, on by default, is the command line program; a library writes `default-features = false` and gets
-//! none of its crates. `embedded` starts a private PostgreSQL.
+//! none of its crates. `embedded` starts a private PostgreSQL. `inventory` lets jobs register themselves by
+//! one `submit!` in any file.
 
 #[cfg(feature = "bin")]
 mod clock;
@@ -156,3 +158,8 @@ pub use inventory as __inventory;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The guide's Rust, likewise.
+#[cfg(all(doctest, feature = "inventory"))]
+#[doc = include_str!("../docs/library.md")]
+struct Library;

@@ -14,6 +14,7 @@ use sqlx::{Connection, PgConnection, Row};
 use super::{Change, NewSchedule, check};
 use crate::db::Named;
 use crate::error::{Error, Result};
+use crate::lifecycle::register;
 
 const LOCK: &str = include_str!("../sql/client/declared_lock.sql");
 const ADOPT: &str = include_str!("../sql/client/declared_adopt.sql");
@@ -52,6 +53,8 @@ pub struct Declaration {
     adopt: bool,
     remove_undeclared: bool,
     schedules: Vec<NewSchedule>,
+    /// Handlers of the declaring worker: nothing warns that nobody has them.
+    handlers: Vec<String>,
 }
 
 /// What a declaration did, schedule by schedule.
@@ -82,7 +85,14 @@ struct Standing {
 impl Declaration {
     /// No schedules yet, of the program of this name, at most 256 bytes.
     pub fn of(owner: impl Into<String>) -> Self {
-        Self { owner: owner.into(), version: 0, adopt: false, remove_undeclared: false, schedules: vec![] }
+        Self {
+            owner: owner.into(),
+            version: 0,
+            adopt: false,
+            remove_undeclared: false,
+            schedules: vec![],
+            handlers: vec![],
+        }
     }
 
     /// Whose schedules these are.
@@ -122,8 +132,14 @@ impl Declaration {
         self.schedules.push(schedule);
     }
 
+    /// Makes these handlers known with the declaration; `names` sorted.
+    pub(crate) fn knowing(mut self, names: Vec<String>) -> Self {
+        self.handlers = names;
+        self
+    }
+
     /// Name and handler of each schedule.
-    pub(crate) fn handlers(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn jobs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.schedules.iter().map(|schedule| (schedule.name.as_str(), schedule.handler.as_str()))
     }
 
@@ -201,6 +217,9 @@ impl Declaration {
         )
         .execute(&mut *tx)
         .await?;
+        if !self.handlers.is_empty() {
+            register::make_known(&mut tx, &self.handlers).await.named()?;
+        }
         let standing = self.lock(&mut tx).await?;
         let foreign = self.foreign(&standing)?;
         if !foreign.is_empty() {

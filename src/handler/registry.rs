@@ -168,6 +168,7 @@ impl Registry {
     }
 
     /// What was refused so far, to be told where it came from.
+    #[cfg(feature = "inventory")]
     pub(crate) fn refused(&mut self) -> &mut Vec<String> {
         &mut self.refused
     }

@@ -6,7 +6,6 @@ use crate::{
     Error, Result,
     client::{Declaration, Declared},
     handler::Registry,
-    lifecycle::register,
 };
 
 /// Who declares, unless the application says its name.
@@ -30,7 +29,7 @@ impl Jobs {
     /// Refuses what can be refused without a database.
     pub(super) fn check(&self, registry: &Registry) -> Result<()> {
         self.declaration.check()?;
-        for (schedule, handler) in self.declaration.handlers() {
+        for (schedule, handler) in self.declaration.jobs() {
             if registry.get(handler).is_none() {
                 let problem = format!("no handler \"{handler}\" is registered in this worker");
                 return Err(Error::invalid(format!("schedule \"{schedule}\""), problem));
@@ -48,8 +47,7 @@ impl Jobs {
         if self.declaration.is_empty() && !self.owned {
             return Ok(());
         }
-        register::make_known(conn, &registry.names()).await?;
-        let declared = self.declaration.apply(conn).await?;
+        let declared = self.declaration.clone().knowing(registry.names()).apply(conn).await?;
         self.tell(&declared);
         Ok(())
     }

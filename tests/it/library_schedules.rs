@@ -36,7 +36,7 @@ async fn names(pool: &PgPool) -> Vec<String> {
 }
 
 async fn declare(pool: &PgPool, declaration: Declaration) -> watchbell::Result<Declared> {
-    declaration.apply(&mut *pool.acquire().await.unwrap()).await
+    declaration.apply(&mut pool.acquire().await.unwrap()).await
 }
 
 #[tokio::test]
@@ -280,12 +280,13 @@ async fn a_bad_schedule_stops_the_start_with_its_name_and_the_reason() {
     for (worker, sentence) in bad {
         assert_eq!(refusal(worker).await, sentence);
     }
-    // and one that only the database refuses: nothing of the others stays
+    // and one that only the database refuses: nothing of the others stays, nor of its handlers
     let database = Database::fresh().await;
     let worker = hand(&database.pool, "bad").schedule("good", cron("@daily"), nothing);
     let sentence = refusal(worker.schedule("wrong", cron("@daily").priority(11), nothing)).await;
     assert_eq!(sentence, "schedule \"wrong\": priority 11 is out of range 0-9 (0 runs first)");
     assert!(names(&database.pool).await.is_empty());
+    assert_eq!(one::<i64>(&database.pool, "select count(*) from watchbell.handlers").await, 0);
 }
 
 #[tokio::test]

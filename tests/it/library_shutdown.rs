@@ -1,6 +1,7 @@
 //! A worker inside a program: its handle, the program's own token, and what it says to `tracing`.
 
 use std::io;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,10 +9,10 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use watchbell::{Error, once, seconds};
 
-use crate::support::Database;
 use crate::support::ask::{insert, one, row, until_status};
 use crate::support::crew::hand;
 use crate::support::wait::until_true;
+use crate::support::{Database, skip};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -77,6 +78,21 @@ async fn a_handle_that_is_dropped_shuts_its_worker_down_in_good_order() {
     stuck.force();
     tokio::time::timeout(seconds(5), stuck.join()).await.unwrap().unwrap();
     assert_eq!(row(pool, run).await.status, "pending");
+}
+
+#[test]
+fn a_program_without_features_gets_no_web_or_command_line_crate() {
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--locked", "--no-default-features", "--edges", "normal", "--prefix", "none"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output();
+    let Ok(tree) = tree.map(|output| String::from_utf8(output.stdout).unwrap()) else {
+        return skip("cargo is not here any more");
+    };
+    assert!(tree.contains("sqlx"), "{tree}");
+    for unwanted in ["clap", "axum", "hyper", "reqwest", "comfy-table", "tracing-subscriber", "toml", "nix"] {
+        assert!(!tree.lines().any(|line| line.starts_with(&format!("{unwanted} "))), "{unwanted} is in the tree");
+    }
 }
 
 /// What was logged, as text.

@@ -115,6 +115,8 @@ async fn an_attempt_runs_inside_a_span_that_names_it() {
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
+    // with one subscriber alone, a thread of another test that has none would switch shared call sites off
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let database = Database::fresh().await;
     let pool = &database.pool;
     let worker = hand(pool, "spanned")

@@ -8,6 +8,9 @@
 //!                    tasks ── one per run, `slots` at once ──► flusher ── finish, many in one statement
 //! ```
 //!
+//! Hooks are told by a task of their own, after the flusher. A handler with room for only so many runs is
+//! claimed for apart from the others (`share`).
+//!
 //! Four connections: control, poller, flusher, listener. Handlers use the pool they were given.
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -121,7 +124,7 @@ impl Worker {
         let (results, inbox) = tokio::sync::mpsc::unbounded_channel();
         let (log, lines) = tokio::sync::mpsc::channel(output::LINES_MAX);
         let (observer, events) = Observer::of(&hooks);
-        let executor = Executor { registry: registry.settle(), around, pool: pool.clone(), grace: config.grace };
+        let executor = Executor { registry, around, pool: pool.clone(), grace: config.grace };
         let shared = Arc::new(Shared::new(config, who, id, executor, results, log, observer));
         Ok(Self { pool, shared, inbox, lines, hooks, events })
     }

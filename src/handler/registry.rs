@@ -66,8 +66,8 @@ pub(crate) enum Work {
 #[derive(Clone, Default)]
 pub struct Registry {
     entries: BTreeMap<String, Entry>,
-    /// Options of handlers that may be registered later.
-    options: Vec<(String, HandlerOptions)>,
+    /// Options of handlers that are to be registered yet.
+    waiting: BTreeMap<String, HandlerOptions>,
     states: Arc<States>,
     refused: Vec<String>,
 }
@@ -103,10 +103,14 @@ impl Registry {
         self.handler(name.clone(), handler).options(name, options)
     }
 
-    /// Sets the options of a handler of any kind, registered before or after.
+    /// Sets the options of a handler of any kind, registered before or after; the last ones count.
     #[must_use]
     pub fn options(mut self, name: impl Into<String>, options: HandlerOptions) -> Self {
-        self.options.push((name.into(), options));
+        let name = name.into();
+        match self.entries.get_mut(&name) {
+            Some(entry) => entry.options = options,
+            None => drop(self.waiting.insert(name, options)),
+        }
         self
     }
 
@@ -131,7 +135,7 @@ impl Registry {
     }
 
     fn add(&mut self, name: String, work: Work) {
-        let entry = Entry { work, options: HandlerOptions::default() };
+        let entry = Entry { work, options: self.waiting.remove(&name).unwrap_or_default() };
         if name.is_empty() || name.len() > NAME_BYTES_MAX {
             self.refused.push(format!("handler name \"{name}\" must have 1 to {NAME_BYTES_MAX} bytes"));
         } else if self.entries.insert(name.clone(), entry).is_some() {
@@ -152,13 +156,11 @@ impl Registry {
     /// Refuses what was registered wrongly, and handlers whose state is missing, with all the reasons.
     pub fn check(&self) -> Result<()> {
         let mut refused = self.refused.clone();
-        for (name, options) in &self.options {
-            if !self.entries.contains_key(name) {
-                refused.push(format!("options are given for \"{name}\", which is not registered"));
-            }
-            refused.extend(options.problem().map(|problem| format!("options of handler \"{name}\": {problem}")));
-        }
+        let unknown = |name| format!("options are given for \"{name}\", which is not registered");
+        refused.extend(self.waiting.keys().map(unknown));
         for (name, entry) in &self.entries {
+            let problem = entry.options.problem();
+            refused.extend(problem.map(|problem| format!("options of handler \"{name}\": {problem}")));
             let missing = entry.work.needs().into_iter().filter(|need| !self.states.has(need));
             refused.extend(
                 missing.map(|need| format!("handler \"{name}\" needs state of type {need}, and none was given")),
@@ -171,16 +173,6 @@ impl Registry {
     #[cfg(feature = "inventory")]
     pub(crate) fn refused(&mut self) -> &mut Vec<String> {
         &mut self.refused
-    }
-
-    /// Gives each handler its options; the last ones count.
-    pub(crate) fn settle(mut self) -> Self {
-        for (name, options) in std::mem::take(&mut self.options) {
-            if let Some(entry) = self.entries.get_mut(&name) {
-                entry.options = options;
-            }
-        }
-        self
     }
 
     pub(crate) fn states(&self) -> Arc<States> {

@@ -193,6 +193,8 @@ impl Builder {
     }
 
     /// Takes over declared schedules that somebody else manages, instead of refusing to start.
+    ///
+    /// For one release: with two applications that both adopt, a schedule belongs to the last one started.
     pub fn adopt(mut self, adopt: bool) -> Self {
         self.jobs.declaration = self.jobs.declaration.adopt(adopt);
         self

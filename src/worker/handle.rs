@@ -1,11 +1,12 @@
 //! A worker in the background, and the handle to it.
 
+use std::sync::Arc;
+
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Builder, Worker, shared::Shared};
 use crate::{Error, Result};
-use std::sync::Arc;
 
 /// A worker at work in a task of its own; made by [`Builder::start`].
 ///
@@ -52,7 +53,7 @@ impl Handle {
     }
 
     /// Waits for its end, without telling it to: it ends by [`Handle::shutdown`], or when it is asked to
-    /// drain in the database.
+    /// drain in the database. Dropping this future shuts it down, as dropping the handle does.
     ///
     /// # Errors
     /// What [`Builder::run`] answers.

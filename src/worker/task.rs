@@ -38,9 +38,8 @@ const ALONE_WAIT_MAX: Duration = Duration::from_secs(30);
 pub(super) fn start(shared: &Arc<Shared>, run: Claimed) {
     let (id, fence) = (run.id, run.fence);
     let registry = &shared.executor.registry;
-    let mut facts = facts(&run);
-    facts.timeout = registry.get(&run.handler).map_or(run.timeout, |entry| entry.options.timeout_of(run.timeout));
-    let context = Context::new(facts, CancellationToken::new(), shared.log(), registry.states());
+    let timeout = registry.get(&run.handler).map_or(run.timeout, |entry| entry.options.timeout_of(run.timeout));
+    let context = Context::new(facts(&run, timeout), CancellationToken::new(), shared.log(), registry.states());
     let place = Place::take(shared, &run.handler);
     shared.hold(run, context);
     let shared_by_task = Arc::clone(shared);
@@ -51,7 +50,7 @@ pub(super) fn start(shared: &Arc<Shared>, run: Claimed) {
     shared.with_held(id, |held| held.task = Some(task.abort_handle()));
 }
 
-fn facts(run: &Claimed) -> Facts {
+fn facts(run: &Claimed, timeout: Option<Duration>) -> Facts {
     Facts {
         run_id: run.id,
         attempt: run.attempt,
@@ -64,7 +63,7 @@ fn facts(run: &Claimed) -> Facts {
         fire_at: run.fire_at,
         run_at: run.run_at,
         payload: run.payload.as_str().into(),
-        timeout: run.timeout,
+        timeout,
     }
 }
 

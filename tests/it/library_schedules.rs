@@ -290,6 +290,44 @@ async fn a_bad_schedule_stops_the_start_with_its_name_and_the_reason() {
 }
 
 #[tokio::test]
+async fn replicas_that_declare_in_any_order_at_the_same_moment_do_not_deadlock() {
+    let database = Database::fresh().await;
+    let pool = &database.pool;
+    let release = |turn: usize| {
+        let mut schedules: Vec<_> = (0..12).map(|n| NewSchedule::cron(format!("s{n}"), "@daily", "report")).collect();
+        schedules.rotate_left(turn * 5 % 12);
+        if turn % 2 == 1 {
+            schedules.reverse();
+        }
+        // every second one changes them all
+        let priority = i16::try_from(turn % 2).unwrap();
+        let schedules = schedules.into_iter().map(|schedule| schedule.priority(priority));
+        schedules.fold(Declaration::of("app"), Declaration::schedule)
+    };
+    // and a worker that fires and finishes what they declare
+    let worker = start(hand(pool, "busy").schedule("beat", fixed_rate(seconds(1)), nothing).owner("beat"));
+    let all: Vec<_> = (0..8)
+        .map(|turn| {
+            let (pool, release) = (pool.clone(), release(turn));
+            tokio::spawn(async move {
+                for _ in 0..5 {
+                    declare(&pool, release.clone()).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for one in all {
+        one.await.unwrap();
+    }
+    worker.stop().await;
+    assert_eq!(one::<i64>(pool, "select count(*) from watchbell.schedules").await, 13);
+    assert_eq!(
+        one::<i64>(pool, "select count(distinct priority) from watchbell.schedules where name <> 'beat'").await,
+        1
+    );
+}
+
+#[tokio::test]
 async fn a_declaration_waits_for_an_edit_that_is_about_to_commit() {
     let database = Database::fresh().await;
     let pool = &database.pool;

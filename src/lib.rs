@@ -61,7 +61,7 @@
 //!
 //! # A schedule
 //!
-//! Four kinds: [`cron`] by a wall clock, [`fixed_delay`] counted from the last run's end, [`fixed_rate`] from
+//! Four kinds: [`cron()`] by a wall clock, [`fixed_delay`] counted from the last run's end, [`fixed_rate`] from
 //! its start, [`once`]. One line adds a job: a handler, and the schedule of its name. Every replica declares
 //! it at every start, and the same again changes nothing.
 //!

@@ -54,7 +54,7 @@ pub use builder::Builder;
 pub use config::Config;
 pub use handle::Handle;
 pub use hooks::RunEvent;
-use hooks::{Hooks, Moment};
+use hooks::{Hooks, Occasion};
 use observer::Observer;
 #[cfg(feature = "inventory")]
 pub use plugin::Plugin;
@@ -88,7 +88,7 @@ pub struct Worker {
     inbox: UnboundedReceiver<Finished>,
     lines: Receiver<LogLine>,
     hooks: Hooks,
-    events: Receiver<(Moment, RunEvent)>,
+    events: Receiver<(Occasion, RunEvent)>,
 }
 
 impl Worker {

@@ -20,7 +20,7 @@ pub(super) use options::options;
 
 /// The times of a schedule and all its options, to be given a name and a handler.
 ///
-/// Made by [`cron`], [`fixed_delay`], [`fixed_rate`] and [`once`]. What is not said has the default of the
+/// Made by [`cron()`], [`fixed_delay`], [`fixed_rate`] and [`once`]. What is not said has the default of the
 /// columns of `watchbell.schedules`: time zone UTC, queue `default`, priority 5, 3 attempts, an hour's
 /// timeout, overlap `allow`, misfire `fire_once`.
 ///

@@ -12,7 +12,7 @@ use super::{
     registry::Boxed,
 };
 
-/// A function that blocks its thread; made by [`blocking`].
+/// A function that blocks its thread; made by [`blocking()`].
 #[derive(Debug)]
 pub struct Blocking<F>(F);
 

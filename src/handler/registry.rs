@@ -35,7 +35,7 @@ pub trait Handler: Send + Sync + 'static {
 /// own ([`FromContext`](super::FromContext)), in any order; the payload may also stand by itself, first or
 /// last. `Args` tells the forms apart and is always inferred.
 ///
-/// [`blocking`]: super::blocking
+/// [`blocking`]: super::blocking()
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",
     note = "a handler is an async function of up to four of: the payload (first or last), `Context`, `State<T>`, \

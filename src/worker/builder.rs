@@ -7,7 +7,7 @@ use sqlx::PgPool;
 use super::{
     Config, Handle, RunEvent, Worker,
     declare::Jobs,
-    hooks::{Hooks, Moment},
+    hooks::{Hooks, Occasion},
 };
 use crate::{
     Result,
@@ -247,7 +247,7 @@ impl Builder {
         F: Fn(RunEvent) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        self.hook(Moment::Start, hook)
+        self.hook(Occasion::Start, hook)
     }
 
     /// Is told when the database has accepted a run's end: `normal`, `failed` or `cancelled`.
@@ -256,7 +256,7 @@ impl Builder {
         F: Fn(RunEvent) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        self.hook(Moment::Finish, hook)
+        self.hook(Occasion::Finish, hook)
     }
 
     /// Is told when a run goes back to be run again: after an error, a snooze, or an interruption.
@@ -265,7 +265,7 @@ impl Builder {
         F: Fn(RunEvent) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        self.hook(Moment::Retry, hook)
+        self.hook(Occasion::Retry, hook)
     }
 
     /// Is told when this worker lost a run it was executing: its lease, or the end it wrote was refused.
@@ -274,15 +274,15 @@ impl Builder {
         F: Fn(RunEvent) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        self.hook(Moment::Lost, hook)
+        self.hook(Occasion::Lost, hook)
     }
 
-    fn hook<F, Fut>(mut self, moment: Moment, hook: F) -> Self
+    fn hook<F, Fut>(mut self, occasion: Occasion, hook: F) -> Self
     where
         F: Fn(RunEvent) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        self.hooks.add(moment, hook);
+        self.hooks.add(occasion, hook);
         self
     }
 }

@@ -39,7 +39,7 @@ pub struct RunEvent {
 
 /// What a hook waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Moment {
+pub(super) enum Occasion {
     Start,
     Finish,
     Retry,
@@ -51,41 +51,41 @@ type Hook = Arc<dyn Fn(RunEvent) -> Boxed<'static, ()> + Send + Sync>;
 /// What the application wants to be told.
 #[derive(Clone, Default)]
 pub(super) struct Hooks {
-    all: Vec<(Moment, Hook)>,
+    all: Vec<(Occasion, Hook)>,
 }
 
 impl Hooks {
-    pub(super) fn add<F, Fut>(&mut self, moment: Moment, hook: F)
+    pub(super) fn add<F, Fut>(&mut self, occasion: Occasion, hook: F)
     where
         F: Fn(RunEvent) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        self.all.push((moment, Arc::new(move |event| Box::pin(hook(event)))));
+        self.all.push((occasion, Arc::new(move |event| Box::pin(hook(event)))));
     }
 
-    /// The moments that anybody waits for.
-    pub(super) fn moments(&self) -> Vec<Moment> {
-        self.all.iter().map(|(moment, _)| *moment).collect()
+    /// The occasions that anybody waits for.
+    pub(super) fn occasions(&self) -> Vec<Occasion> {
+        self.all.iter().map(|(occasion, _)| *occasion).collect()
     }
 }
 
 impl fmt::Debug for Hooks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.moments()).finish()
+        f.debug_list().entries(self.occasions()).finish()
     }
 }
 
 /// Calls the hooks, one after the other and apart from all runs, until nobody can tell anything any more.
-pub(super) async fn tell(hooks: Hooks, mut inbox: Receiver<(Moment, RunEvent)>) {
-    while let Some((moment, event)) = inbox.recv().await {
-        for (_, hook) in hooks.all.iter().filter(|(of, _)| *of == moment) {
+pub(super) async fn tell(hooks: Hooks, mut inbox: Receiver<(Occasion, RunEvent)>) {
+    while let Some((occasion, event)) = inbox.recv().await {
+        for (_, hook) in hooks.all.iter().filter(|(of, _)| *of == occasion) {
             let (hook, event) = (Arc::clone(hook), event.clone());
             let run = event.run_id.0;
             let call = AssertUnwindSafe(async move { hook(event).await }).catch_unwind();
             match time::timeout(HOOK_MAX, call).await {
                 Ok(Ok(())) => {}
-                Ok(Err(_)) => tracing::error!(run, ?moment, "a hook panicked; the run is not affected"),
-                Err(_) => tracing::error!(run, ?moment, "a hook took longer than {HOOK_MAX:?} and was dropped"),
+                Ok(Err(_)) => tracing::error!(run, ?occasion, "a hook panicked; the run is not affected"),
+                Err(_) => tracing::error!(run, ?occasion, "a hook took longer than {HOOK_MAX:?} and was dropped"),
             }
         }
     }

@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Mutex, time::Duration};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::{
-    hooks::{Hooks, Moment, RunEvent},
+    hooks::{Hooks, Occasion, RunEvent},
     shared::locked,
 };
 use crate::{
@@ -21,17 +21,17 @@ const EVENTS_MAX: usize = 10_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Observer {
-    told: Mutex<Option<Sender<(Moment, RunEvent)>>>,
-    wanted: Vec<Moment>,
+    told: Mutex<Option<Sender<(Occasion, RunEvent)>>>,
+    wanted: Vec<Occasion>,
     /// Ends that are on their way to the database, by run and fence.
     open: Mutex<HashMap<(i64, i64), RunEvent>>,
 }
 
 impl Observer {
     /// For these hooks; what comes out of the receiver is for them.
-    pub(super) fn of(hooks: &Hooks) -> (Self, Receiver<(Moment, RunEvent)>) {
+    pub(super) fn of(hooks: &Hooks) -> (Self, Receiver<(Occasion, RunEvent)>) {
         let (told, inbox) = channel(EVENTS_MAX);
-        let wanted = hooks.moments();
+        let wanted = hooks.occasions();
         let told = (!wanted.is_empty()).then_some(told);
         (Self { told: Mutex::new(told), wanted, open: Mutex::default() }, inbox)
     }
@@ -43,8 +43,8 @@ impl Observer {
 
     /// A handler is about to be called.
     pub(super) fn started(&self, run: &Claimed) {
-        if self.wanted.contains(&Moment::Start) {
-            self.tell(Moment::Start, event(run, Duration::ZERO));
+        if self.wanted.contains(&Occasion::Start) {
+            self.tell(Occasion::Start, event(run, Duration::ZERO));
         }
     }
 
@@ -66,25 +66,25 @@ impl Observer {
         }
         let Some(event) = locked(&self.open).remove(&(id, fence)) else { return };
         match (accepted, event.status) {
-            (false, _) => self.tell(Moment::Lost, RunEvent { status: Status::Running, again_in: None, ..event }),
-            (true, Status::Pending) => self.tell(Moment::Retry, event),
-            (true, _) => self.tell(Moment::Finish, event),
+            (false, _) => self.tell(Occasion::Lost, RunEvent { status: Status::Running, again_in: None, ..event }),
+            (true, Status::Pending) => self.tell(Occasion::Retry, event),
+            (true, _) => self.tell(Occasion::Finish, event),
         }
     }
 
     /// A transactional handler has recorded its end itself, or was too late to.
     pub(super) fn recorded(&self, run: &Claimed, accepted: bool, took: Duration) {
         if !self.wanted.is_empty() {
-            let (moment, status) =
-                if accepted { (Moment::Finish, Status::Normal) } else { (Moment::Lost, Status::Running) };
-            self.tell(moment, RunEvent { status, ..event(run, took) });
+            let (occasion, status) =
+                if accepted { (Occasion::Finish, Status::Normal) } else { (Occasion::Lost, Status::Running) };
+            self.tell(occasion, RunEvent { status, ..event(run, took) });
         }
     }
 
     /// The worker's lease is lost while the run's handler was at work.
     pub(super) fn lost(&self, run: &Claimed, took: Duration) {
-        if self.wanted.contains(&Moment::Lost) {
-            self.tell(Moment::Lost, event(run, took));
+        if self.wanted.contains(&Occasion::Lost) {
+            self.tell(Occasion::Lost, event(run, took));
         }
     }
 
@@ -93,14 +93,14 @@ impl Observer {
         locked(&self.told).take();
     }
 
-    fn tell(&self, moment: Moment, event: RunEvent) {
-        if !self.wanted.contains(&moment) {
+    fn tell(&self, occasion: Occasion, event: RunEvent) {
+        if !self.wanted.contains(&occasion) {
             return;
         }
         let told = locked(&self.told);
         let Some(told) = &*told else { return };
-        if told.try_send((moment, event)).is_err() {
-            tracing::warn!(?moment, "an event was dropped: the hooks are {EVENTS_MAX} events behind");
+        if told.try_send((occasion, event)).is_err() {
+            tracing::warn!(?occasion, "an event was dropped: the hooks are {EVENTS_MAX} events behind");
         }
     }
 }

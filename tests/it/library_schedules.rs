@@ -9,7 +9,7 @@ use sqlx::PgPool;
 use watchbell::client::{Change, Declaration, Declared, NewSchedule};
 use watchbell::schedule::Overlap;
 use watchbell::worker::Builder;
-use watchbell::{Context, Error, Worker, cron, fixed_delay, fixed_rate, hours, minutes, once, seconds};
+use watchbell::{Context, Error, Tx, Worker, cron, fixed_delay, fixed_rate, hours, minutes, once, seconds};
 
 use crate::support::Database;
 use crate::support::ask::one;
@@ -50,15 +50,18 @@ async fn one_line_adds_a_job_of_each_kind() {
             .schedule("beat", fixed_rate(seconds(1)).overlap(Overlap::Skip), nothing)
             .schedule("first", once(seconds(0)), |ctx: Context| async move {
                 assert_eq!((ctx.schedule(), ctx.handler()), (Some("first"), "first"));
+            })
+            .schedule_transactional("within", once(seconds(0)), |mut tx: Tx| async move {
+                sqlx::query("select 1").execute(&mut *tx).await.map(drop)
             }),
     );
     let ran = |name: &str| {
         format!("exists (select from watchbell.runs where schedule_name = '{name}' and status = 'normal')")
     };
-    for name in ["beat", "first"] {
+    for name in ["beat", "first", "within"] {
         until_true(pool, &ran(name), SOON).await;
     }
-    assert_eq!(names(pool).await, ["beat", "first", "nightly", "sync"]);
+    assert_eq!(names(pool).await, ["beat", "first", "nightly", "sync", "within"]);
     let said: bool = one(
         pool,
         "select bool_and(managed_by = 'app' and handler = name and declared_version = 0) and \

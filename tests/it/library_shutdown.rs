@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use watchbell::{Error, once, seconds};
+use watchbell::{Error, cron, once, seconds};
 
 use crate::support::ask::{insert, one, row, until_status};
 use crate::support::crew::hand;
@@ -109,14 +109,45 @@ impl io::Write for Log {
     }
 }
 
+impl Log {
+    /// Hears this thread, and with it a test and its worker, while what it answers is held.
+    fn listen(&self) -> impl Sized + use<> {
+        let writer = self.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        let guard = tracing::subscriber::set_default(subscriber);
+        // with one subscriber alone, a thread of another test that has none would switch shared call sites off
+        (guard, tracing::Dispatch::new(tracing_subscriber::registry()))
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_start_names_what_is_no_longer_declared_in_one_warning() {
+    let log = Log::default();
+    let _listening = log.listen();
+    let database = Database::fresh().await;
+    let release = |names: &[&'static str]| {
+        let worker = hand(&database.pool, "released").owner("shop").handler("other", nothing);
+        names.iter().fold(worker, |worker, &name| worker.schedule(name, cron("@daily"), nothing))
+    };
+    release(&["a", "b", "c"]).run(async {}).await.unwrap();
+    assert!(!log.text().contains("no longer declared"));
+    release(&["b"]).run(async {}).await.unwrap();
+    let text = log.text();
+    let warnings: Vec<_> = text.lines().filter(|line| line.contains("no longer declared")).collect();
+    assert_eq!(warnings.len(), 1, "{text}");
+    assert!(warnings[0].contains("WARN") && warnings[0].contains(r#"owner="shop" schedules=["a", "c"]"#), "{text}");
+    // nor did the database warn of handlers that nobody had registered yet
+    assert!(!text.contains("no worker has ever registered"), "{text}");
+}
+
 #[tokio::test]
 async fn an_attempt_runs_inside_a_span_that_names_it() {
     let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
-    // with one subscriber alone, a thread of another test that has none would switch shared call sites off
-    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
+    let _listening = log.listen();
     let database = Database::fresh().await;
     let pool = &database.pool;
     let worker = hand(pool, "spanned")
@@ -128,7 +159,7 @@ async fn an_attempt_runs_inside_a_span_that_names_it() {
     until_status(pool, block, "normal", SOON).await;
     worker.shutdown();
     worker.join().await.unwrap();
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let text = log.text();
     let id: i64 = one(pool, "select id from watchbell.runs where handler = 'first'").await;
     let span = format!("run{{id={id} handler=\"first\" queue=\"letters\" attempt=1 schedule=\"first\"}}");
     let line = text.lines().find(|line| line.ends_with("async at work")).unwrap_or_else(|| panic!("{text}"));

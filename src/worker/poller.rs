@@ -123,6 +123,7 @@ impl Poller {
         if self.shared.config.once
             && !busy
             && self.shared.in_hand() == 0
+            && self.shared.rooms.are_empty()
             && self.shared.backlog.load(Ordering::Relaxed) == 0
         {
             self.once(conn).await?;

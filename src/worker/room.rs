@@ -34,6 +34,11 @@ impl Rooms {
     pub(super) fn get(&self, handler: &str) -> Option<&Arc<Room>> {
         self.by_handler.get(handler)
     }
+
+    /// Whether no place is taken: what was not claimed was not left for want of room.
+    pub(super) fn are_empty(&self) -> bool {
+        self.by_handler.values().all(|room| room.taken.load(Ordering::Acquire) == 0)
+    }
 }
 
 impl Room {

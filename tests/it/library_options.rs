@@ -11,7 +11,7 @@ use watchbell::{HandlerOptions, HandlerResult, Worker, cron, hours, millis};
 
 use crate::support::Database;
 use crate::support::ask::{errors, insert, one, until_status};
-use crate::support::crew::{hand, start};
+use crate::support::crew::{config, hand, start};
 use crate::support::wait::until_true;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -65,6 +65,20 @@ async fn a_full_handler_takes_no_slots_from_others_and_leaves_its_runs_to_other_
     worker.stop().await;
     second.stop().await;
     assert!(peak.load(Ordering::SeqCst) <= 4, "{peak:?}");
+}
+
+#[tokio::test]
+async fn a_worker_that_does_what_is_due_and_ends_leaves_nothing_of_a_full_handler() {
+    let database = Database::fresh().await;
+    let pool = &database.pool;
+    for _ in 0..30 {
+        insert(pool, "narrow", &[]).await;
+    }
+    let mut config = config("once");
+    config.once = true;
+    let worker = hand(pool, "once").config(config).options("narrow", HandlerOptions::new().max_running(1));
+    start(worker.handler("narrow", nothing)).ended().await.unwrap();
+    assert_eq!(one::<i64>(pool, "select count(*) from watchbell.runs where status = 'normal'").await, 30);
 }
 
 #[tokio::test]

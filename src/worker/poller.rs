@@ -250,7 +250,7 @@ impl Poller {
             let limit = share.want(left);
             if limit > 0 {
                 let runs = claim(conn, &share.who, &mut share.lanes, reach, limit as i64, None).await?;
-                left -= start(&self.shared, runs);
+                left = left.saturating_sub(start(&self.shared, runs));
             }
         }
         Ok(want - left)
@@ -270,7 +270,7 @@ impl Poller {
             let limit = share.want(left);
             if limit > 0 {
                 let runs = claim_keyed(conn, &share.who, &mut share.lanes, limit as i64, None).await?;
-                left -= start(&self.shared, runs);
+                left = left.saturating_sub(start(&self.shared, runs));
             }
         }
         if left < want {

@@ -38,8 +38,8 @@ pub trait Handler: Send + Sync + 'static {
 /// [`blocking`]: super::blocking()
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",
-    note = "a handler is an async function of up to four of: the payload (first or last), `Context`, `State<T>`, \
-            `Payload<P>`; it returns `()`, an `Outcome`, or a `Result` of one of them"
+    note = "a handler is an async function of up to four of: the payload (first or last, any `serde::Deserialize` \
+            that borrows nothing), `Context`, `State<T>`, `Payload<P>`; it returns `()`, an `Outcome`, or a `Result` of one of them"
 )]
 pub trait IntoHandler<Args>: Sized {
     /// As a handler.

@@ -68,6 +68,32 @@ async fn a_full_handler_takes_no_slots_from_others_and_leaves_its_runs_to_other_
 }
 
 #[tokio::test]
+async fn a_limited_handler_and_the_others_take_turns_at_the_slots() {
+    let database = Database::fresh().await;
+    let pool = &database.pool;
+    let work = || tokio::time::sleep(millis(5));
+    for (handler, runs) in [("wide", 400), ("narrow", 400), ("rare", 3)] {
+        let backlog = "insert into watchbell.runs (handler) select $1 from generate_series(1, $2)";
+        sqlx::query(backlog).bind(handler).bind(runs).execute(pool).await.unwrap();
+    }
+    let two = || HandlerOptions::new().max_running(2);
+    let worker = hand(pool, "busy").slots(2).handler("wide", work);
+    let worker = start(worker.handler_with("narrow", work, two()).handler_with("rare", work, two()));
+    until_true(pool, "select count(*) = 3 from watchbell.runs where handler = 'rare' and status = 'normal'", SOON)
+        .await;
+    // both backlogs were worked at meanwhile, and neither first to its end
+    let left = "select count(*) from watchbell.runs where status = 'normal' and handler = ";
+    for handler in ["wide", "narrow"] {
+        let done: i64 = one(pool, &format!("{left}'{handler}'")).await;
+        assert!(done < 400, "{done} of {handler}");
+    }
+    let both = "select count(*) = 2 and bool_and(n > 10) from (select count(*) as n from watchbell.runs \
+                where status = 'normal' and handler <> 'rare' group by handler) x";
+    until_true(pool, both, SOON).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
 async fn a_worker_that_does_what_is_due_and_ends_leaves_nothing_of_a_full_handler() {
     let database = Database::fresh().await;
     let pool = &database.pool;

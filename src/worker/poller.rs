@@ -18,6 +18,7 @@ use super::{
 use crate::{
     handler::StopReason,
     lifecycle::{
+        backfill,
         claim::{Claimant, Claimed, Lanes, Reach, claim, claim_keyed, survey},
         fire::fire,
         prune, requests,
@@ -152,6 +153,12 @@ impl Poller {
             let asked = requests::requests(conn, self.shared.worker()).await?;
             for (run, reason) in asked.cancel {
                 self.shared.stop_run(run, StopReason::Cancelled(reason));
+            }
+            for request in asked.backfills {
+                if backfill::expand(conn, request).await? {
+                    duties.sweep.store(true, Ordering::Release);
+                    duties.keyed.store(true, Ordering::Release);
+                }
             }
             if asked.drain {
                 tracing::info!("asked to drain");

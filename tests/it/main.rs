@@ -6,6 +6,8 @@
 mod support;
 mod table;
 
+mod activity;
+mod backfill;
 mod claim;
 mod cli;
 mod client;
@@ -37,7 +39,9 @@ mod rescue;
 mod rows;
 mod runs_view;
 mod silence;
+mod sql_functions;
 mod sql_handler;
+mod sql_views;
 mod statements;
 mod tidy;
 mod times;

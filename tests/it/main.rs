@@ -11,6 +11,7 @@ mod backfill;
 mod claim;
 mod cli;
 mod client;
+mod client_steers;
 mod containers;
 mod cron;
 mod cron_properties;

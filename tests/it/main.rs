@@ -37,6 +37,7 @@ mod planning_properties;
 mod prune;
 mod races;
 mod rescue;
+mod roles;
 mod rows;
 mod runs_view;
 mod silence;

@@ -172,10 +172,12 @@ begin
     if at is null then
         raise exception using errcode = '55000', schema = 'watchbell', table = 'schedules', column = 'next_fire_at',
             message = format('schedule "%s" has no next fire time to skip: %s', name,
-                case when s.status = 'pending' then 'it is not planned yet'
+                case when s.paused_at is not null then 'it is paused'
+                     when s.status = 'pending' then 'it is not planned yet'
                      when s.status <> 'normal' then 'its status is ' || s.status
                      else 'it is set when the open run ends' end),
-            hint = case when s.status = 'pending' then 'A running worker plans it within a second; then call again.'
+            hint = case when s.paused_at is not null then 'Fire times of a pause make no run anyway.'
+                        when s.status = 'pending' then 'A running worker plans it within a second; then call again.'
                         when s.status = 'invalid' then 'Its column error says why.'
                         when s.status = 'done' then 'It never fires again.'
                         else 'Call again when that run has ended, or cancel it.' end;

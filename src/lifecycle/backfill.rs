@@ -10,9 +10,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{PgConnection, Row};
 
 use super::fire;
+use crate::error::is_transient;
 use crate::schedule::Schedule;
 
 const PENDING: &str = include_str!("../sql/7_backfill.sql");
+const FAILED: &str = include_str!("../sql/7_backfill_failed.sql");
 const EXPAND: &str = "select watchbell.expand_backfill($1, $2, $3, $4)";
 
 /// The most fire times of one backfill.
@@ -42,6 +44,23 @@ pub async fn expand(conn: &mut PgConnection, backfill: i64) -> sqlx::Result<bool
         }
     }
     Ok(false)
+}
+
+/// As [`expand`], for a worker: an answer of the database that would be the same again ends the backfill as failed,
+/// so that it cannot stop this worker's other work time after time.
+pub async fn work_out(conn: &mut PgConnection, backfill: i64) -> sqlx::Result<bool> {
+    match expand(&mut *conn, backfill).await {
+        Err(error @ sqlx::Error::Database(_)) if is_transient(&error) => {
+            tracing::info!(backfill, %error, "backfill put off for a second");
+            Ok(false)
+        }
+        Err(error @ sqlx::Error::Database(_)) => {
+            tracing::warn!(backfill, %error, "backfill failed");
+            let query = sqlx::query(FAILED).bind(backfill).bind(error.to_string());
+            query.execute(conn).await.map(|_| false)
+        }
+        done => done,
+    }
 }
 
 /// The fire times from `from` to `to`, both included; or why they are too many.

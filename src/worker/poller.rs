@@ -155,8 +155,7 @@ impl Poller {
                 self.shared.stop_run(run, StopReason::Cancelled(reason));
             }
             for request in asked.backfills {
-                if backfill::expand(conn, request).await? {
-                    duties.sweep.store(true, Ordering::Release);
+                if backfill::work_out(conn, request).await? {
                     duties.keyed.store(true, Ordering::Release);
                 }
             }

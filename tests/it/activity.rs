@@ -119,3 +119,22 @@ async fn a_large_value_is_noted_by_its_size() {
     let size: i32 = scene.value("select octet_length(after::text) from watchbell.activity").await;
     assert!(size < 9000, "{size}");
 }
+
+#[tokio::test]
+async fn a_schedule_that_pauses_itself_says_so() {
+    let mut scene = Scene::new().await;
+    scene.schedule("s", "cron, max_attempts, pause_after_failures", "'* * * * *', 1, 1").await;
+    scene.fire().await;
+    scene.psql("truncate watchbell.activity").await;
+    scene.advance(TimeDelta::minutes(1)).await;
+    scene.fire().await;
+    let mut worker = scene.worker("w", &["mail"]).await;
+    let run = scene.claim_one(&mut worker).await;
+    scene.end(&run, crate::support::scene::failure()).await;
+    let entry = entries(&mut scene).await.remove(0);
+    let after = entry.4.unwrap();
+    assert_eq!(
+        (entry.0.as_str(), after["paused_by"].as_str(), after["pause_note"].as_str()),
+        ("pause", Some("watchbell"), Some("paused after 1 failures in a row"))
+    );
+}

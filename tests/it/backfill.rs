@@ -1,7 +1,7 @@
 //! Fire times of the past get their runs on request, each once.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use watchbell::lifecycle::backfill::expand;
+use watchbell::lifecycle::backfill::{expand, work_out};
 
 use crate::rows::refusal;
 use crate::support::Scene;
@@ -123,4 +123,17 @@ async fn whoever_holds_the_schedule_delays_a_backfill_and_loses_nothing() {
     let asked = watchbell::lifecycle::requests::requests(&mut scene.sql, worker.id()).await.unwrap();
     assert!(asked.backfills.is_empty());
     assert_eq!(scene.value::<i64>("select count(*) from watchbell.runs").await, 2);
+}
+
+#[tokio::test]
+async fn a_backfill_that_the_database_refuses_fails_and_stops_no_worker() {
+    let (mut scene, _) = hourly().await;
+    let ask = "select watchbell.backfill('s', watchbell.clock() - interval '1 h', watchbell.clock())";
+    let id: i64 = scene.value(ask).await;
+    scene.psql("alter table watchbell.runs_live add constraint no_more check (trigger <> 'backfill')").await;
+    assert!(!work_out(&mut scene.sql, id).await.unwrap());
+    let error: String = scene.value("select status || ': ' || error from watchbell.backfills").await;
+    assert!(error.starts_with("failed: ") && error.contains("no_more"), "{error}");
+    let open = "select count(*) from watchbell.worker_requests where handled_at is null";
+    assert_eq!(scene.value::<i64>(open).await, 0);
 }

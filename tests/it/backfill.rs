@@ -137,3 +137,29 @@ async fn a_backfill_that_the_database_refuses_fails_and_stops_no_worker() {
     let open = "select count(*) from watchbell.worker_requests where handled_at is null";
     assert_eq!(scene.value::<i64>(open).await, 0);
 }
+
+#[tokio::test]
+async fn workers_that_work_out_backfills_at_once_make_each_run_once() {
+    let (mut scene, _) = hourly().await;
+    let mut ids = vec![];
+    for _ in 0..3 {
+        let ask = "select watchbell.backfill('s', watchbell.clock() - interval '9 h', watchbell.clock())";
+        ids.push(scene.value::<i64>(ask).await);
+    }
+    let mut workers = vec![];
+    for _ in 0..4 {
+        let (mut connection, ids) = (scene.connect().await, ids.clone());
+        workers.push(tokio::spawn(async move {
+            for id in ids {
+                while !expand(&mut connection, id).await.unwrap() {}
+            }
+        }));
+    }
+    for worker in workers {
+        worker.await.unwrap();
+    }
+    let made: Vec<i32> = scene.values("select runs from watchbell.backfills order by runs").await;
+    assert_eq!(made, [0, 0, 10]);
+    assert_eq!(scene.value::<i64>("select count(distinct fire_at) from watchbell.runs").await, 10);
+    assert_eq!(scene.value::<i64>("select count(*) from watchbell.runs").await, 10);
+}

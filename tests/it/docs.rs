@@ -57,7 +57,7 @@ async fn every_function_and_view_for_people_is_documented_with_its_arguments() {
             Some(line) => missing.extend(
                 arguments
                     .iter()
-                    .filter(|a| !line.contains(a.as_str()) && !(name == "schedule" && page.contains(&format!("`{a}`"))))
+                    .filter(|a| !line.contains(a.as_str()) && (name != "schedule" || !page.contains(&format!("`{a}`"))))
                     .map(|a| format!("{name}: {a}")),
             ),
         }

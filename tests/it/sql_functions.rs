@@ -334,3 +334,49 @@ async fn a_drain_is_asked_for_once_and_taken_back_while_nobody_saw_it() {
     let dead = refusal(&mut scene.sql, &format!("select watchbell.drain({id})")).await;
     assert_eq!(dead.message, format!("worker {id} cannot be drained: it is dead"));
 }
+
+/// The answers of the same call on several connections at once.
+async fn at_once(scene: &Scene, call: &str) -> Vec<Result<i64, String>> {
+    let mut calls = vec![];
+    for _ in 0..6 {
+        let (mut connection, call) = (scene.connect().await, call.to_owned());
+        calls.push(tokio::spawn(async move {
+            let answer = sqlx::query_scalar(sqlx::AssertSqlSafe(call)).fetch_one(&mut connection).await;
+            answer.map_err(|e| e.to_string())
+        }));
+    }
+    let mut answers = vec![];
+    for call in calls {
+        answers.push(call.await.unwrap());
+    }
+    answers
+}
+
+#[tokio::test]
+async fn many_who_click_at_once_get_one_retry_one_run_and_one_schedule() {
+    let mut scene = Scene::new().await;
+    let mut worker = scene.worker("w", &["mail"]).await;
+    let run = scene.new_run("mail").max_attempts(1);
+    let id = scene.insert(run).await;
+    let run = scene.claim_one(&mut worker).await;
+    scene.end(&run, failure()).await;
+    for call in [
+        format!("select watchbell.retry({id})"),
+        "select watchbell.enqueue('mail', unique_key => 'k')".to_owned(),
+        "select watchbell.schedule('n', 'mail', cron => '@daily')".to_owned(),
+    ] {
+        let answers = at_once(&scene, &call).await;
+        assert!(answers.iter().all(|answer| answer.is_ok() && *answer == answers[0]), "{call}: {answers:?}");
+    }
+    let counts = "select array[(select count(*) from watchbell.runs), (select count(*) from watchbell.schedules)]";
+    assert_eq!(scene.value::<Vec<i64>>(counts).await, [3, 1]);
+}
+
+#[tokio::test]
+async fn many_who_skip_at_once_skip_one_and_the_others_are_told() {
+    let (mut scene, _) = with_schedule().await;
+    let call = "select extract(epoch from watchbell.skip_next('s'))::bigint";
+    let answers = at_once(&scene, call).await;
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1, "{answers:?}");
+    assert_eq!(scene.value::<i64>("select count(*) from watchbell.fires").await, 1);
+}

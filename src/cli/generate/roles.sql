@@ -81,8 +81,9 @@ declare
     so_far constant name := (
         select pg_get_userbyid(nspowner) from pg_catalog.pg_namespace where nspname = 'watchbell');
 begin
+    -- Not asked whether they are members already: who creates a role may be one that cannot use it.
     for thing in select r.rolname as name from pg_catalog.pg_roles r
-                 where r.rolname in (current_user, so_far) and not pg_has_role(r.oid, '{prefix}_owner', 'member') loop
+                 where r.rolname in (current_user, so_far) and r.rolname <> '{prefix}_owner' and not r.rolsuper loop
         execute format('grant {prefix}_owner to %I', thing.name);
     end loop;
     execute format('grant create on database %I to {prefix}_owner', current_database());

@@ -17,6 +17,7 @@
 //! # }
 //! ```
 
+mod activity;
 mod answer;
 mod backfill;
 mod check;
@@ -37,6 +38,7 @@ use crate::db::Named;
 use crate::error::{Error, Result};
 
 pub use crate::run::RunId;
+pub use activity::{Activity, ActivityRow, act_for};
 pub use backfill::{Backfill, backfill};
 pub use new_run::NewRun;
 pub use new_runs::{RUNS_MAX, insert_many};

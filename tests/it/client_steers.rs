@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use serde_json::json;
-use watchbell::client::{self, Failed, NewRun, NewSchedule, Schedules};
+use watchbell::client::{self, Activity, Failed, NewRun, NewSchedule, Schedules};
 use watchbell::{Error, RunId, Status};
 
 use crate::support::Scene;
@@ -141,4 +141,47 @@ async fn a_real_worker_drains_on_request_and_works_a_backfill_out() {
     worker.stop().await;
     let over = client::undrain(pool, number).await.unwrap();
     assert!(!over);
+}
+
+#[tokio::test]
+async fn who_changed_what_is_listed_with_the_one_it_was_done_for() {
+    let database = Database::fresh().await;
+    let pool = &database.pool;
+    NewSchedule::cron("s", "@daily", "mail").insert(pool).await.unwrap();
+    let mut tx = pool.begin().await.unwrap();
+    client::act_for(&mut *tx, "anna").await.unwrap();
+    client::pause(&mut *tx, "s", Some("why"), None).await.unwrap();
+    tx.commit().await.unwrap();
+    client::pause_queue(pool, "q", None).await.unwrap();
+    let all = Activity::new().fetch(pool).await.unwrap();
+    assert_eq!(all.iter().map(|row| row.what.as_str()).collect::<Vec<_>>(), ["pause", "pause", "insert"]);
+    assert_eq!((all[0].kind.as_str(), &all[0].actor), ("queue", &all[0].login), "the name ends with its transaction");
+    let annas = Activity::new().kind("schedule").name("s").actor("anna").limit(5).fetch(pool).await.unwrap();
+    assert_eq!((annas.len(), annas[0].id), (1, all[1].id));
+    assert!(annas[0].after.as_ref().unwrap().get().contains("\"why\""));
+    assert_eq!(Activity::new().before(all[1].id).fetch(pool).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_paused_queue_stops_a_busy_worker_within_a_second_or_two() {
+    let database = Database::fresh().await;
+    let pool = &database.pool;
+    let worker = start(hand(pool, "w").slots(1).handler("mail", async || {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }));
+    client::insert_many(pool, (0..2000).map(|_| NewRun::new("mail"))).await.unwrap();
+    let busy = "(select count(*) >= 5 from watchbell.runs_finished)";
+    crate::support::wait::until_true(pool, busy, Duration::from_secs(30)).await;
+    client::pause_queue(pool, "default", None).await.unwrap();
+    // nothing has started for a second, with 40 s of work left
+    let quiet = "not exists (select from watchbell.running) \
+                 and (select max(started_at) < clock_timestamp() - interval '1 s' from watchbell.runs_finished) \
+                 and exists (select from watchbell.queue_status where ready > 100)";
+    let took = crate::support::wait::until_true(pool, quiet, Duration::from_secs(20)).await;
+    println!("quiet for a second {took:?} after the pause");
+    client::resume_queue(pool, "default").await.unwrap();
+    let before: i64 = sqlx::query_scalar("select count(*) from watchbell.runs_finished").fetch_one(pool).await.unwrap();
+    let again = format!("(select count(*) > {before} from watchbell.runs_finished)");
+    crate::support::wait::until_true(pool, &again, Duration::from_secs(20)).await;
+    worker.stop().await;
 }

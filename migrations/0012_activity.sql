@@ -50,18 +50,17 @@ declare
     at constant timestamptz := watchbell.clock();
     actor constant text := left(coalesce(nullif(current_setting('watchbell.actor', true), ''), session_user), 256);
 begin
-    for attempt in 1..2 loop
+    -- Asked, not found out by a failed INSERT: a subtransaction for each of a thousand rows would slow down everyone.
+    if to_regclass('watchbell.activity_' || to_char(at at time zone 'UTC', 'YYYYMMDD')) is null then
         begin
-            insert into watchbell.activity (at, actor, login, application_name, what, kind, name, object_id, before, after)
-            values (at, actor, session_user, current_setting('application_name'), what, kind, name, object_id,
-                    before, after);
-            return;
-        exception when check_violation then
             perform watchbell.make_day('activity', (at at time zone 'UTC')::date);
+        exception when lock_not_available then
+            raise warning 'this change is not in watchbell.activity: its day is missing and could not be made at once';
+            return;
         end;
-    end loop;
-exception when lock_not_available then
-    raise warning 'this change is not in watchbell.activity: its day is missing and could not be made at once';
+    end if;
+    insert into watchbell.activity (at, actor, login, application_name, what, kind, name, object_id, before, after)
+    values (at, actor, session_user, current_setting('application_name'), what, kind, name, object_id, before, after);
 end $$;
 
 -- The columns of a row that people write, each of bounded size.

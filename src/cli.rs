@@ -9,6 +9,7 @@ mod cron;
 mod demo;
 mod enqueue;
 mod exit;
+mod generate;
 mod migrate;
 mod output;
 mod runs;
@@ -90,6 +91,9 @@ enum Command {
     /// The schema's versions.
     #[command(subcommand)]
     Migrate(migrate::Verb),
+    /// Files that fit this version: roles.
+    #[command(subcommand)]
+    Generate(generate::Verb),
     /// Load tests.
     #[command(subcommand)]
     Bench(bench::Verb),
@@ -170,6 +174,7 @@ async fn brief(command: Command, setting: &Setting) -> Result<ExitCode> {
         Command::Schedule(verb) => schedule::run(verb, setting).await,
         Command::Runs(verb) => runs::run(verb, setting).await,
         Command::Migrate(verb) => migrate::run(verb, setting).await,
+        Command::Generate(verb) => generate::run(verb, setting),
         Command::Version => version::run(setting).await,
         Command::Demo(_) | Command::Up(_) | Command::Worker(_) | Command::Bench(_) => Ok(ExitCode::SUCCESS),
     }

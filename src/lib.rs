@@ -86,6 +86,10 @@
 //! # }
 //! ```
 //!
+//! What people do in SQL a program does as well, in its own transaction: [`client::pause`], [`client::run_now`],
+//! [`client::skip_next`], [`client::backfill()`], [`client::retry`], [`client::pause_queue`] and others; and
+//! [`client::wait()`] waits for a run's end.
+//!
 //! # What holds
 //!
 //! - A fire time acts at most once and is always accounted for, as a run or as a skip with its reason.

@@ -35,6 +35,11 @@ pub(super) const ALL: &[Migration] = migrations![
     9 "0009_wake" since 1,
     10 "0010_ends" since 1,
     11 "0011_comments" since 1,
+    12 "0012_activity" since 12,
+    13 "0013_schedule_functions" since 13,
+    14 "0014_run_functions" since 14,
+    15 "0015_views" since 15,
+    16 "0016_backfills" since 16,
 ];
 
 /// What every schema begins with: the place where migrations are recorded. Harmless when it is there.

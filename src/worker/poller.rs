@@ -19,6 +19,7 @@ use super::{
 use crate::{
     handler::StopReason,
     lifecycle::{
+        backfill,
         claim::{Claimed, Reach, claim, claim_keyed, survey},
         fire::fire,
         prune, requests,
@@ -149,6 +150,11 @@ impl Poller {
             let asked = requests::requests(conn, self.shared.worker()).await?;
             for (run, reason) in asked.cancel {
                 self.shared.stop_run(run, StopReason::Cancelled(reason));
+            }
+            for request in asked.backfills {
+                if backfill::work_out(conn, request).await? {
+                    duties.keyed.store(true, Ordering::Release);
+                }
             }
             if asked.drain {
                 tracing::info!("asked to drain");

@@ -6,9 +6,12 @@
 mod support;
 mod table;
 
+mod activity;
+mod backfill;
 mod claim;
 mod cli;
 mod client;
+mod client_steers;
 mod containers;
 mod cron;
 mod cron_properties;
@@ -41,10 +44,13 @@ mod planning_properties;
 mod prune;
 mod races;
 mod rescue;
+mod roles;
 mod rows;
 mod runs_view;
 mod silence;
+mod sql_functions;
 mod sql_handler;
+mod sql_views;
 mod statements;
 mod tidy;
 mod times;

@@ -88,7 +88,7 @@ impl Term {
         let month = || (1..=date.days_in_month()).map(|day| Date::new(date.year(), date.month(), day).unwrap());
         match self {
             Self::Last => date == date.last_of_month(),
-            Self::LastWorkday => month().filter(is_workday).next_back() == Some(date),
+            Self::LastWorkday => month().rfind(is_workday) == Some(date),
             Self::NearestWorkday(n) => {
                 let far = |day: &Date| (i64::from(day.day()) - n).abs();
                 n <= i64::from(date.days_in_month()) && month().filter(is_workday).min_by_key(far) == Some(date)

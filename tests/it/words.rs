@@ -1,5 +1,7 @@
 //! Expressions are put into words that say all they mean, with what is easily overlooked.
 
+use std::process::Command;
+
 use chrono::{DateTime, Utc};
 use proptest::prelude::*;
 use watchbell::schedule::explain::{self, FIRES_MAX};
@@ -18,7 +20,8 @@ fn an_expression_is_said_in_words() {
         ("* * * * *", "every minute"),
         ("*/1 * * * *", "every minute"),
         ("*/15 * * * *", "every 15 minutes"),
-        ("0/15 * * * *", "every 15 minutes from minute 0 through 45"),
+        ("0-59/15 * * * *", "every 15 minutes"),
+        ("0/15 * * * *", "every 15 minutes"),
         ("*/7 * * * *", "every 7 minutes from minute 0 through 56"),
         ("10-20 * * * *", "every minute from minute 10 through 20"),
         ("10-20/5 * * * *", "every 5 minutes from minute 10 through 20"),
@@ -100,6 +103,32 @@ fn an_expression_is_said_in_words() {
         }
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+#[test]
+fn the_documentation_says_what_the_program_says() {
+    let document = include_str!("../../docs/cron.md");
+    let rows = document.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" |")?.split_once("` | "));
+    let examples: Vec<_> = rows.filter(|(spec, _)| spec.starts_with('@') || spec.split(' ').count() >= 5).collect();
+    assert!(examples.len() >= 15, "{examples:?}");
+    for (spec, expected) in examples {
+        assert_eq!(words(spec), expected, "{spec}");
+    }
+
+    let mut commands = 0;
+    for fence in document.split("```text\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+        let Some((command, expected)) = fence.strip_prefix("$ watchbell ").and_then(|f| f.split_once('\n')) else {
+            continue;
+        };
+        // the expression stands in quotes, all else is single words
+        let parts: Vec<&str> = command.split('\'').collect();
+        let [before, expression, after] = parts[..] else { panic!("{command}") };
+        let arguments = before.split_whitespace().chain([expression]).chain(after.split_whitespace());
+        let output = Command::new(env!("CARGO_BIN_EXE_watchbell")).args(arguments).env_clear().output().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), expected, "{command}");
+        commands += 1;
+    }
+    assert_eq!(commands, 2);
 }
 
 /// Every published expression, with its zone if it has one.

@@ -15,7 +15,7 @@ pub(super) enum Field {
     Year,
 }
 
-/// One term as it was written: `*`, `n`, `n-m` or `n/step`.
+/// The numbers of one term: `*`, `n`, `n-m` or `n/step`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
     pub(super) first: u32,
@@ -23,8 +23,6 @@ pub(super) struct Span {
     pub(super) last: u32,
     /// 1 if there is none.
     pub(super) step: u32,
-    /// Whether it begins with `*`.
-    pub(super) is_star: bool,
 }
 
 const MONTHS: [&str; 12] = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
@@ -141,7 +139,7 @@ impl Field {
         if first > last {
             return Err(self.problem(range, &format!("runs backwards (allowed {})", self.allowed())));
         }
-        Ok(Span { first, last, step: step.unwrap_or(1), is_star: range == "*" })
+        Ok(Span { first, last, step: step.unwrap_or(1) })
     }
 
     fn step(self, text: &str) -> Result<u32, String> {

@@ -4,7 +4,7 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 
 use super::days::is_open;
 use super::describe::weekday;
-use super::field::Field;
+use super::field::{Field, Span};
 use super::read::fields;
 use super::zone::Stretch;
 use super::{Cron, DAY, Rule, wall_time};
@@ -98,8 +98,8 @@ fn numbered_weekdays(dow: &str) -> Option<String> {
     let dow = dow.strip_prefix('+').unwrap_or(dow);
     // the number of a weekday, not that of a week or a step
     let days = dow.split(',').flat_map(|term| term.split(['#', '/']).next().unwrap_or_default().split('-'));
-    let numbers = days.filter_map(|day| day.trim_end_matches(['L', 'l']).parse::<u32>().ok());
-    let n = numbers.filter(|n| (1..=7).contains(n)).next()?;
+    let mut numbers = days.filter_map(|day| day.trim_end_matches(['L', 'l']).parse::<u32>().ok());
+    let n = numbers.find(|n| (1..=7).contains(n))?;
     let (here, there) = (weekday(n), weekday(n + 6));
     let name = here[..3].to_uppercase();
     Some(format!(
@@ -110,11 +110,14 @@ fn numbered_weekdays(dow: &str) -> Option<String> {
 /// A step that does not divide its field: the last one before the field begins anew is shorter.
 fn uneven_step(field: Field, text: &str) -> Option<String> {
     let low = field.range().0;
-    let spans = text.split(',').filter_map(|term| field.span(term).ok());
-    let from_lowest = |span: &super::field::Span| span.is_star || span.first == low && text.contains('/');
-    let span = spans.filter(|span| span.step > 1 && from_lowest(span) && span.last + 1 >= low + field.size()).next()?;
-    let (step, name) = (span.step, field.name());
-    let last = span.last - (span.last - span.first) % step;
+    // `5-50/7` and `30/7` say where they begin or end, a list is not meant evenly
+    let span = field.span(text).ok()?;
+    let Span { first, last, step, .. } = span;
+    let last = last - (last - first) % step;
+    if step == 1 || first != low || span.last + 1 < low + field.size() || last == first {
+        return None;
+    }
+    let name = field.name();
     let gap = field.size() - (last - low);
     let advice = "for an even period use fixed_rate or @every";
     match field {

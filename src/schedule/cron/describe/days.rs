@@ -62,7 +62,6 @@ fn dates(text: &str) -> Result<String, String> {
         }
         _ => Field::DayOfMonth.span(term).map(|span| match (span.first, reached(span)) {
             (first, last) if first == last => the(first),
-            _ if span.is_star && span.step == 1 => "every day".to_owned(),
             (first, last) if span.step > 1 => {
                 format!("every {} day from {} through {}", ordinal(span.step), the(first), the(last))
             }

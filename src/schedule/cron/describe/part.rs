@@ -53,7 +53,7 @@ impl Part {
 
     /// Whether this term goes on evenly from one round of the field to the next, as `*/15` minutes do.
     pub(super) fn is_even(&self, span: Span) -> bool {
-        span.is_star && self.field.size().is_multiple_of(span.step)
+        (span.first, span.last) == self.field.range() && self.field.size().is_multiple_of(span.step)
     }
 
     /// `0, 10 through 20 and every 5th from 30 through 55`.

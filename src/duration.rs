@@ -109,12 +109,13 @@ pub fn words(duration: TimeDelta) -> String {
     if text.is_empty() { "0s".to_owned() } else { text }
 }
 
-/// A text as an error message quotes it: without control characters, and cut at 64 characters.
+/// A text as an error message quotes it: without control characters, and cut at 80 characters, as
+/// `watchbell.shown` does it in the database.
 pub(crate) fn shown(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
-    let mut shown: String = text.chars().map(plain).take(64).collect();
-    if text.chars().nth(64).is_some() {
-        shown.push('…');
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    let mut shown: String = text.chars().map(plain).take(80).collect();
+    if text.chars().nth(80).is_some() {
+        shown.push_str("...");
     }
     shown
 }

@@ -24,6 +24,8 @@ mod context;
 mod function;
 mod outcome;
 mod registry;
+#[cfg(any(feature = "shell", feature = "http"))]
+pub mod secret;
 #[cfg(feature = "bin")]
 pub mod sql;
 mod transactional;

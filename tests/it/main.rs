@@ -36,6 +36,7 @@ mod races;
 mod rescue;
 mod rows;
 mod runs_view;
+mod secrets;
 mod silence;
 mod sql_handler;
 mod statements;

@@ -22,6 +22,10 @@
 
 mod context;
 mod function;
+#[cfg(feature = "http")]
+pub mod http;
+#[cfg(any(feature = "http", feature = "bin"))]
+mod nearest;
 mod outcome;
 mod registry;
 #[cfg(any(feature = "shell", feature = "http"))]
@@ -32,6 +36,8 @@ mod transactional;
 
 pub use context::{Context, StopReason};
 pub(crate) use context::{Facts, LogLine, LogSink};
+#[cfg(feature = "bin")]
+pub(crate) use nearest::did_you_mean;
 pub use outcome::{HandlerError, HandlerResult, IntoOutcome, Outcome, fatal, retry_after, snooze};
 pub(crate) use registry::Entry;
 pub use registry::{Handler, IntoHandler, Registry};

@@ -1,5 +1,6 @@
 //! `watchbell worker`: a process that runs what is due.
 
+mod http;
 mod run;
 
 use std::process::ExitCode;
@@ -12,7 +13,9 @@ use super::Setting;
 use super::value;
 use crate::db::DatabaseUrl;
 use crate::error::{Error, Result};
+use crate::handler::secret::{Secret, Secrets};
 use crate::worker::Config;
+use http::HttpArgs;
 
 pub(super) use run::work;
 
@@ -68,7 +71,32 @@ pub(super) struct WorkerArgs {
     #[arg(long, hide = true)]
     demo_handlers: bool,
     #[command(flatten)]
+    pub(super) secrets: SecretArgs,
+    #[command(flatten)]
     pub(super) sql: SqlArgs,
+    #[command(flatten)]
+    pub(super) http: HttpArgs,
+}
+
+/// Which secrets payloads may refer to.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Secrets")]
+pub(super) struct SecretArgs {
+    /// Let payloads refer to this secret by {"$secret": "NAME"}; NAME@HOST=... for calls of this host only.
+    ///
+    /// The value is in an environment variable (NAME=env:VARIABLE) or a file (NAME=file:/path). May be given
+    /// several times, in the variable with blanks between.
+    #[arg(long = "secret", env = "WATCHBELL_SECRETS", value_name = "NAME=SOURCE", value_delimiter = ' ')]
+    secrets: Vec<Secret>,
+}
+
+impl SecretArgs {
+    /// The declared secrets, all of which can be read now.
+    pub(super) async fn declared(&self) -> Result<Secrets> {
+        let secrets: Secrets = self.secrets.iter().cloned().collect();
+        secrets.check().await?;
+        Ok(secrets)
+    }
 }
 
 /// Whether and how the handler `sql` may run statements.

@@ -27,6 +27,8 @@ mod fire_policies;
 mod grammar;
 mod guarding;
 mod handlers;
+mod http;
+mod http_address;
 mod limits;
 mod migrate;
 mod planning;

@@ -7,10 +7,17 @@ use std::fmt::Write;
 /// found in text that has nothing to do with the secret.
 const PIECE_MIN: usize = 8;
 
-/// The secret as it is, escaped as in JSON and in addresses, inside base64, and line by line.
+/// What may stay as it is in an address, beside letters and digits: nothing more, or all but what parsers of
+/// paths and queries escape.
+const UNESCAPED: [&str; 4] =
+    ["-._~", "!$%&'()*+,-./:;=@[\\]^_|~", "!$%&'()*+,-./:;=@[\\]_|~", "!$%&()*+,-./:;=?@[\\]^_`{|}~"];
+
+/// The secret as it is and in lower case (host names), escaped as in JSON and in addresses, inside base64, and
+/// line by line.
 pub(super) fn forms(secret: &str) -> BTreeSet<Vec<u8>> {
     let mut found = BTreeSet::from([secret.as_bytes().to_vec(), json(secret).into_bytes()]);
-    for form in [percent(secret, false), percent(secret, true)] {
+    found.insert(secret.to_ascii_lowercase().into_bytes());
+    for form in UNESCAPED.iter().flat_map(|plain| [percent(secret, plain, "%20"), percent(secret, plain, "+")]) {
         found.insert(form.to_ascii_lowercase().into_bytes());
         found.insert(form.into_bytes());
     }
@@ -25,12 +32,12 @@ fn json(secret: &str) -> String {
     quoted[1..quoted.len() - 1].to_owned()
 }
 
-/// Everything but letters, digits and `-._~` as `%XX`; a blank as `+` in forms.
-fn percent(secret: &str, is_form: bool) -> String {
+/// Everything but letters, digits and these as `%XX`.
+fn percent(secret: &str, plain: &str, blank: &str) -> String {
     secret.bytes().fold(String::new(), |mut text, byte| {
         match byte {
-            b if b.is_ascii_alphanumeric() || b"-._~".contains(&b) => text.push(char::from(b)),
-            b' ' if is_form => text.push('+'),
+            b if b.is_ascii_alphanumeric() || plain.as_bytes().contains(&b) => text.push(char::from(b)),
+            b' ' => text.push_str(blank),
             b => drop(write!(text, "%{b:02X}")),
         }
         text
@@ -74,6 +81,7 @@ mod tests {
             "pa%20ss%22%2Fw%C3%B6rd12",
             "pa%20ss%22%2fw%c3%b6rd12",
             "pa+ss%22%2Fw%C3%B6rd12",
+            "pa%20ss%22/w%C3%B6rd12",
             "cGEgc3MiL3fDtnJkMT", // printf 'pa ss"/wörd12' | base64, without its last, incomplete letter
         ] {
             assert!(forms.contains(disguise.as_bytes()), "{disguise} is not among {forms:?}");

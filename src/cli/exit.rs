@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ErrorKind};
 
+use super::file::File;
 use super::output::note;
 use crate::error::Error;
 
@@ -78,8 +79,8 @@ fn hint(error: &Error) -> Option<String> {
 }
 
 /// Help and versions go to standard output, usage errors to standard error; a closed pipe is no matter.
-pub(crate) fn of_usage(error: &clap::Error, command: &clap::Command) -> ExitCode {
-    match bad_value(error, command) {
+pub(crate) fn of_usage(error: &clap::Error, command: &clap::Command, file: Option<&File>) -> ExitCode {
+    match bad_value(error, command, file) {
         Some(sentence) => note(&format!("error: {sentence}")),
         None => {
             let _ = error.print();
@@ -89,8 +90,8 @@ pub(crate) fn of_usage(error: &clap::Error, command: &clap::Command) -> ExitCode
     ExitCode::from(if is_help { 0 } else { 2 })
 }
 
-/// `--slots 0: must be 1 to 10000`, or with the environment variable that holds the value.
-fn bad_value(error: &clap::Error, command: &clap::Command) -> Option<String> {
+/// `--slots 0: must be 1 to 10000`, or with the environment variable or the line of the file that holds the value.
+fn bad_value(error: &clap::Error, command: &clap::Command, file: Option<&File>) -> Option<String> {
     use std::error::Error as _;
     if error.kind() != ErrorKind::ValueValidation {
         return None;
@@ -102,7 +103,9 @@ fn bad_value(error: &clap::Error, command: &clap::Command) -> Option<String> {
     let is_given =
         std::env::args().any(|arg| arg == option || arg.strip_prefix(option).is_some_and(|rest| rest.starts_with('=')));
     let variable = known.and_then(clap::Arg::get_env).filter(|_| !is_given);
-    let source = variable.map_or(option.to_owned(), |name| name.to_string_lossy().into_owned());
+    let of_file = file.and_then(|file| file.place(option.strip_prefix("--")?, &value));
+    let of_variable = variable.map(|name| name.to_string_lossy().into_owned());
+    let source = of_file.or(of_variable).unwrap_or_else(|| option.to_owned());
     // A value that may hold a password is not repeated.
     let value = if known.is_some_and(clap::Arg::is_hide_env_values_set) { String::new() } else { format!(" {value}") };
     Some(format!("{source}{value}: {}", error.source()?))

@@ -9,6 +9,7 @@ mod table;
 mod claim;
 mod cli;
 mod client;
+mod configuration;
 mod containers;
 mod cron;
 mod cron_properties;

@@ -141,8 +141,8 @@ impl Http {
         self
     }
 
-    /// Answers for this host name, in lower case, instead of the system's resolver. Which of them may be called is judged all
-    /// the same.
+    /// Answers for this host name, in lower case, instead of the system's resolver. Which of the addresses may
+    /// be called is judged all the same.
     #[must_use]
     pub fn resolve(mut self, name: impl Into<String>, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
         self.gate.known.insert(name.into(), addresses.into_iter().collect());

@@ -143,6 +143,25 @@ fn the_users_file_is_found_and_can_be_left_out() {
     assert_eq!(slots(&["worker", "config", "--config", "none"], "XDG_CONFIG_HOME"), "slots\t100\tdefault");
 }
 
+#[test]
+fn the_file_of_the_page_is_accepted_and_its_mistakes_are_answered_as_shown() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md")).unwrap();
+    let fence = |language: &str| {
+        let rest = page.split_once(&format!("```{language}\n")).unwrap().1;
+        rest.split("```").next().unwrap().to_owned()
+    };
+    let dir = Directory::new("page");
+    let file = dir.file(&fence("toml"));
+    let Ended(code, _, stderr) = watchbell(&["worker", "config", "--config", &file], &[]);
+    assert_eq!(code, 0, "{stderr}");
+    for shown in fence("text").lines() {
+        let line = if shown.contains("slotz") { "slotz = 1" } else { "slots = 0" };
+        let file = dir.file(&format!("\n\n\n\n\n[worker]\n{line}\n"));
+        let Ended(_, _, stderr) = watchbell(&["worker", "run", "--config", &file], &[]);
+        assert_eq!(stderr.trim_end(), shown.replace("/etc/watchbell.toml", &file));
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_password_that_everybody_may_read_is_warned_of() {

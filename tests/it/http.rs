@@ -113,6 +113,10 @@ async fn nobody_listening_is_tried_again() {
     let done = scene.run(json!({"url": "http://127.0.0.1:1/"})).await;
     assert_eq!((done.status.as_str(), done.attempt), ("failed", 2), "{done:?}");
     assert!(done.error.as_deref().unwrap().starts_with("GET http://127.0.0.1:1/: no connection: "), "{done:?}");
+    // a server that speaks no TLS, and one whose certificate nobody vouches for would be the same
+    let done = scene.run(json!({"url": scene.at("/echo").replace("http:", "https:")})).await;
+    assert_eq!((done.status.as_str(), done.attempt), ("failed", 2), "{done:?}");
+    assert!(done.error.as_deref().unwrap().contains("/echo: no connection: "), "{done:?}");
     scene.end().await;
 }
 
@@ -289,6 +293,69 @@ async fn a_payload_that_does_not_fit_is_fatal_and_says_why() {
     }
     assert_eq!(scene.calls().len(), 0);
     scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_calls_only_if_it_was_told_to_and_past_any_proxy() {
+    let (database, server) = (Database::fresh().await, Server::start().await);
+    let url = format!("http://localhost:{}/repeat", server.port);
+    let id: i64 = sqlx::query_scalar(
+        "insert into watchbell.runs (handler, payload, max_attempts) values ('http', $1, 1) returning id",
+    )
+    .bind(json!({"url": url, "body": {"$secret": "TOKEN"}}))
+    .fetch_one(&database.pool)
+    .await
+    .unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_watchbell"));
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PG") || name.starts_with("WATCHBELL_")) {
+            command.env_remove(name);
+        }
+        command.args(["worker", "run", "--once", "--config", "none", "--enable-sql"]).args(arguments);
+        command.env("DATABASE_URL", &database.url).env("A_TOKEN", "correct horse");
+        command.env("http_proxy", "http://127.0.0.1:1").env("ALL_PROXY", "http://127.0.0.1:1");
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = run(&[]);
+    assert_eq!(code, Some(0), "{said}");
+    let status = async || -> String {
+        sqlx::query_scalar("select status from watchbell.runs where id = $1")
+            .bind(id)
+            .fetch_one(&database.pool)
+            .await
+            .unwrap()
+    };
+    assert_eq!(status().await, "pending", "{said}");
+    let (code, said) = run(&["--enable-http", "--secret", "TOKEN=env:NO_SUCH_VARIABLE"]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("error: secret TOKEN: environment variable NO_SUCH_VARIABLE is not set"), "{said}");
+    let allow = format!("localhost:{}", server.port);
+    let (code, said) = run(&[
+        "--enable-http",
+        "--http-allow",
+        &allow,
+        "--secret",
+        "TOKEN=env:A_TOKEN",
+        "--log-level",
+        "watchbell=debug",
+    ]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(status().await, "normal", "{said}");
+    assert_eq!(server.calls.lock().unwrap()[0].body, "correct horse");
+    assert!(said.contains("***") && !said.contains("correct"), "{said}");
+}
+
+#[tokio::test]
+async fn every_statement_of_the_page_is_accepted() {
+    let database = Database::fresh().await;
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/http.md")).unwrap();
+    let statements: Vec<_> = page.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(!statements.is_empty());
+    for statement in statements {
+        let ran = sqlx::raw_sql(sqlx::AssertSqlSafe(statement.to_owned())).execute(&database.pool).await;
+        ran.unwrap_or_else(|error| panic!("{error}\n{statement}"));
+    }
 }
 
 /// What the server was asked.

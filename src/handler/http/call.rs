@@ -80,7 +80,7 @@ impl Caller<'_> {
         let addresses = self.gate.addresses(&hop.url).await?;
         let client = self.client(hop, &addresses)?;
         let mut request = client.request(hop.method.clone(), hop.url.clone()).headers(self.own_headers());
-        // theirs replace ours
+        // these replace ours
         request = request.headers(hop.headers.clone());
         if let Some(body) = &hop.body {
             request = request.body(body.clone());
@@ -104,6 +104,10 @@ impl Caller<'_> {
             .redirect(redirect::Policy::none())
             .retry(retry::never())
             .referer(false)
+            .no_gzip()
+            .no_brotli()
+            .no_zstd()
+            .no_deflate()
             .pool_max_idle_per_host(0)
             .connect_timeout(self.connect_timeout)
             .dns_resolver(Arc::new(NoResolver))
@@ -249,10 +253,10 @@ impl Tls {
     }
 }
 
+/// All versions that rustls speaks.
 fn versions(provider: Arc<CryptoProvider>) -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
-    // ring speaks all of rustls' versions
-    match ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions() {
+    match ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions() {
         Ok(builder) => builder,
-        Err(_) => unreachable!("ring speaks TLS 1.2 and 1.3"),
+        Err(error) => unreachable!("ring speaks TLS 1.2 and 1.3: {error}"),
     }
 }

@@ -69,6 +69,12 @@ impl Mask {
         Masking { mask: self.clone(), held: vec![], covered: 0, is_masking: false }
     }
 
+    /// How many of the first bytes begin nothing that is looked for.
+    fn plain(&self, bytes: &[u8]) -> usize {
+        let Some(patterns) = &self.patterns else { return bytes.len() };
+        bytes.iter().position(|byte| !patterns[usize::from(*byte)].is_empty()).unwrap_or(bytes.len())
+    }
+
     /// What begins at the first of these bytes.
     fn look(&self, bytes: &[u8]) -> Found {
         let (Some(patterns), Some(first)) = (&self.patterns, bytes.first()) else { return Found::Nothing };
@@ -134,6 +140,14 @@ impl Masking {
     fn advance(&mut self, out: &mut Vec<u8>, is_end: bool) {
         let mut at = 0;
         while at < self.held.len() {
+            // most bytes begin no secret
+            let plain = if self.covered == 0 { self.mask.plain(&self.held[at..]) } else { 0 };
+            if plain > 0 {
+                out.extend_from_slice(&self.held[at..at + plain]);
+                self.is_masking = false;
+                at += plain;
+                continue;
+            }
             let found = match self.mask.look(&self.held[at..]) {
                 Found::Perhaps if !is_end => break,
                 // the bytes are the last: shorter forms may be complete

@@ -30,6 +30,7 @@ mod guarding;
 mod handlers;
 mod http;
 mod http_address;
+mod http_tls;
 mod limits;
 mod migrate;
 mod planning;

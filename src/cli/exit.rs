@@ -80,7 +80,7 @@ fn hint(error: &Error) -> Option<String> {
 
 /// Help and versions go to standard output, usage errors to standard error; a closed pipe is no matter.
 pub(crate) fn of_usage(error: &clap::Error, command: &clap::Command, file: Option<&File>) -> ExitCode {
-    match bad_value(error, command, file) {
+    match bad_value(error, command, file).or_else(|| bad_choice(error, file)) {
         Some(sentence) => note(&format!("error: {sentence}")),
         None => {
             let _ = error.print();
@@ -109,6 +109,22 @@ fn bad_value(error: &clap::Error, command: &clap::Command, file: Option<&File>) 
     // A value that may hold a password is not repeated.
     let value = if known.is_some_and(clap::Arg::is_hide_env_values_set) { String::new() } else { format!(" {value}") };
     Some(format!("{source}{value}: {}", error.source()?))
+}
+
+/// A value of the file that is none of those there are; on the command line clap says it well.
+fn bad_choice(error: &clap::Error, file: Option<&File>) -> Option<String> {
+    if error.kind() != ErrorKind::InvalidValue {
+        return None;
+    }
+    let argument = error.get(ContextKind::InvalidArg)?.to_string();
+    let long = argument.strip_prefix("--")?.split([' ', '=']).next()?.to_owned();
+    let value = error.get(ContextKind::InvalidValue)?.to_string();
+    let place = file?.place(&long, &value)?;
+    if value.is_empty() {
+        return Some(format!("{place}: must not be empty"));
+    }
+    let known = error.get(ContextKind::ValidValue).map(ToString::to_string).unwrap_or_default();
+    Some(format!("{place} {value}: must be one of {known}"))
 }
 
 /// The option of this name, of the command or any below it.

@@ -76,7 +76,11 @@ impl File {
             .map_err(|(line, problem)| Error::invalid(format!("{} line {line}", path.display()), problem))?;
         warn_of_passwords(&path, &text);
         let mut file = Self { path, ..Self::default() };
-        for Entry { long, key, line, values } in found {
+        let off = switched_off(&found, leaf, matches);
+        for Entry { long, section, key, line, values } in found {
+            if off.contains(&section) {
+                continue;
+            }
             let place = Place { line, key, values: values.clone() };
             if long == "database-url" {
                 file.database_url = values.into_iter().next();
@@ -109,6 +113,18 @@ fn look(command: &Command, arguments: &[OsString]) -> Option<ArgMatches> {
         }
         Err(_) => None,
     }
+}
+
+/// The sections with `enable = false`, unless an option or a variable is stronger: the rest of such a section
+/// counts as not written, since options of a handler that is off are refused.
+fn switched_off(found: &[Entry], leaf: &Command, matches: &ArgMatches) -> Vec<String> {
+    let is_off = |entry: &&Entry| {
+        let switch = leaf.get_arguments().find(|arg| arg.get_long() == Some(&entry.long));
+        entry.long == format!("enable-{}", entry.section)
+            && entry.values == ["false"]
+            && switch.is_some_and(|switch| !matches.get_flag(switch.get_id().as_str()))
+    };
+    found.iter().filter(is_off).map(|entry| entry.section.clone()).collect()
 }
 
 /// The command that was called, below all nouns.

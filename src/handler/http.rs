@@ -31,22 +31,23 @@ mod call;
 mod payload;
 mod special;
 mod success;
+mod tls;
 
 use std::{
-    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::Arc,
     time::Duration,
 };
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::time;
 
 use super::{Context, Handler, HandlerError, HandlerResult, Outcome, fatal, secret::Mask, secret::Secrets};
 use address::Gate;
-use call::{Caller, Tls};
+use call::Caller;
 use payload::Request;
+use tls::Tls;
 
 pub use address::Allowed;
 
@@ -159,15 +160,15 @@ impl Http {
 
     async fn run(&self, ctx: &Context) -> HandlerResult {
         let mut payload: Value = super::function::payload(ctx)?;
-        // What the call says of itself must not depend on a secret: errors quote it.
-        let mut places: BTreeMap<&str, Value> = BTreeMap::new();
-        for key in SECRET_PLACES {
-            places.extend(payload.get_mut(key).map(|value| (key, value.take())));
+        let mut places = Map::new();
+        if let Value::Object(keys) = &mut payload {
+            // no other: errors quote them, and cut the quotation, which the mask could not recognise
+            places.extend(SECRET_PLACES.iter().filter_map(|key| keys.remove_entry(*key)));
         }
-        let mut secret = Value::from_iter(places.iter_mut().map(|(key, value)| ((*key).to_owned(), value.take())));
-        let used = self.secrets.resolve_for_host(&mut secret).await?;
-        if let (Value::Object(payload), Value::Object(resolved)) = (&mut payload, secret) {
-            payload.extend(resolved);
+        let mut places = Value::Object(places);
+        let used = self.secrets.resolve_for_host(&mut places).await?;
+        if let (Value::Object(keys), Value::Object(resolved)) = (&mut payload, places) {
+            keys.extend(resolved);
         }
         let call = async {
             let request = Request::of(&payload).map_err(fatal)?;

@@ -114,6 +114,8 @@ fn a_mistake_is_answered_with_its_line_and_key() {
         ("[secrets]\nTOKEN = true\n", "line 2: secrets.TOKEN must be a string such as \"env:VARIABLE\""),
         ("[worker]\nslots = 1\nslots = 2\n", "line 3: duplicate key"),
         ("[worker\n", "line 1: "),
+        ("[http]\nallow = []\nhttp_allow = []\n", "line 3: http.http_allow is set twice"),
+        ("log_format = \"xml\"\n", "line 1: log_format xml: must be one of text, json"),
         ("database_url = \"mysql://x\"\n", "line 1: database_url: "),
     ] {
         let file = dir.file(text);
@@ -122,9 +124,29 @@ fn a_mistake_is_answered_with_its_line_and_key() {
         assert!(stderr.contains(&format!("error: {file} {expected}")), "{text}: {stderr}");
         assert!(!stderr.contains("hunter"), "{stderr}");
     }
+    let file = dir.file("[worker]\nstate_dir = \"\"\n");
+    let Ended(code, _, stderr) = watchbell(&["up", "--config", &file], &[]);
+    assert_eq!(
+        (code, stderr.trim_end()),
+        (2, format!("error: {file} line 2: worker.state_dir: must not be empty").as_str())
+    );
     let Ended(code, _, stderr) = watchbell(&["worker", "run", "--config", "/nowhere/x.toml"], &[]);
     assert_eq!(code, 1, "{stderr}");
     assert!(stderr.starts_with("error: reading the configuration file /nowhere/x.toml: No such file"), "{stderr}");
+}
+
+#[test]
+fn a_section_that_is_switched_off_counts_as_not_written() {
+    let dir = Directory::new("off");
+    let file = dir.file("[http]\nenable = false\nallow = [\"10.0.0.0/8\"]\n");
+    let allow = |arguments: &[&str]| {
+        let arguments = [&["worker", "config", "--config", &file][..], arguments].concat();
+        let Ended(code, stdout, stderr) = watchbell(&arguments, &[]);
+        assert_eq!(code, 0, "{stderr}");
+        stdout.lines().any(|line| line.starts_with("http-allow\t10.0.0.0/8\t"))
+    };
+    assert!(!allow(&[]));
+    assert!(allow(&["--enable-http"]));
 }
 
 #[test]

@@ -17,6 +17,8 @@ const SECRETS: &str = "secrets";
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) long: String,
+    /// Empty above all sections.
+    pub(super) section: String,
     /// With its section, as messages name it.
     pub(super) key: String,
     pub(super) line: usize,
@@ -69,10 +71,15 @@ impl Reader<'_> {
                 let known = self.options.keys(section).next().and_then(|key| self.options.get(section, key));
                 let long = known.map(|known| known.long.clone()).unwrap_or_default();
                 let key = format!("{section}.{name}");
-                found.push(Entry { long, key, line, values: vec![format!("{name}={source}")] });
+                let section = section.to_owned();
+                found.push(Entry { long, section, key, line, values: vec![format!("{name}={source}")] });
                 continue;
             }
-            found.push(self.entry(section, name, line, value)?);
+            let entry = self.entry(section, name, line, value)?;
+            if found.iter().any(|earlier| earlier.long == entry.long) {
+                return Err((line, format!("{} is set twice", entry.key)));
+            }
+            found.push(entry);
         }
         Ok(())
     }
@@ -89,7 +96,7 @@ impl Reader<'_> {
         };
         let values = values(known, value)
             .map_err(|wanted| (line, format!("{key} must be {wanted}, not {}", article(value.get_ref().type_str()))))?;
-        Ok(Entry { long: known.long.clone(), key, line, values })
+        Ok(Entry { long: known.long.clone(), section: section.to_owned(), key, line, values })
     }
 }
 

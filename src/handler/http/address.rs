@@ -8,7 +8,7 @@ use std::{
 
 use reqwest::Url;
 
-use super::special::{Kind, Network, canonical, is_by_number_only, kind};
+use super::special::{Kind, Network, canonical, kind};
 use crate::handler::{HandlerError, fatal};
 
 /// What a worker's configuration allows beyond the public internet: a host name, an address or a network,
@@ -130,7 +130,7 @@ impl Gate {
         let opens = |allowed: &Allowed| {
             let fits = match &allowed.what {
                 What::Network(network) => network.contains(address),
-                What::Name(other) => name == Some(other) && !is_by_number_only(kind),
+                What::Name(other) => name == Some(other) && kind.has_names(),
             };
             fits && allowed.port.is_none_or(|only| only == port)
         };

@@ -1,10 +1,6 @@
 //! One call: judge the address, connect to it, send, read, and follow a redirect if that is wanted.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use reqwest::{
     Client, Method, Response, StatusCode, Url,
@@ -12,8 +8,6 @@ use reqwest::{
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, USER_AGENT},
     redirect, retry,
 };
-use rustls::{ClientConfig, RootCertStore, crypto::CryptoProvider};
-use rustls_platform_verifier::Verifier;
 use tokio::time::Instant;
 
 use super::{
@@ -21,6 +15,7 @@ use super::{
     body::Body,
     payload::{self, Request},
     success::{is_final, retry_after},
+    tls::Tls,
 };
 use crate::handler::{Context, HandlerError, HandlerResult, fatal, secret::Mask};
 
@@ -210,53 +205,5 @@ struct NoResolver;
 impl Resolve for NoResolver {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move { Err(format!("{} was not looked up", name.as_str()).into()) })
-    }
-}
-
-/// How https is spoken: the host's own certificate authorities, read at the first call.
-#[derive(Debug, Default)]
-pub(super) struct Tls {
-    made: OnceLock<(ClientConfig, Option<String>)>,
-}
-
-impl Tls {
-    fn config(&self) -> ClientConfig {
-        self.made().0.clone()
-    }
-
-    /// Whether https can be spoken at all; it may come true when certificates are installed and the worker restarted.
-    fn check(&self) -> HandlerResult {
-        match &self.made().1 {
-            None => Ok(()),
-            Some(problem) => {
-                Err(format!("this worker's host has no certificate authorities to check https with: {problem}").into())
-            }
-        }
-    }
-
-    fn made(&self) -> &(ClientConfig, Option<String>) {
-        self.made.get_or_init(|| {
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
-            let (mut config, problem) = match Verifier::new(Arc::clone(&provider)) {
-                Ok(verifier) => {
-                    let config = versions(provider).dangerous().with_custom_certificate_verifier(Arc::new(verifier));
-                    (config.with_no_client_auth(), None)
-                }
-                Err(error) => {
-                    let nobody = versions(provider).with_root_certificates(RootCertStore::empty());
-                    (nobody.with_no_client_auth(), Some(error.to_string()))
-                }
-            };
-            config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-            (config, problem)
-        })
-    }
-}
-
-/// All versions that rustls speaks.
-fn versions(provider: Arc<CryptoProvider>) -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
-    match ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions() {
-        Ok(builder) => builder,
-        Err(error) => unreachable!("ring speaks TLS 1.2 and 1.3: {error}"),
     }
 }

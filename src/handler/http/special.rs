@@ -3,52 +3,99 @@
 //! Sources: the IANA IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890 and its updates), RFC 6052
 //! for NAT64, and the documentation of cloud providers for their metadata services.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::LazyLock,
+};
 
-/// What an address that is not public is, in words that fit after "is".
-pub(super) type Kind = &'static str;
+/// What an address that is not public is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Metadata,
+    ThisHost,
+    Loopback,
+    Private,
+    Carrier,
+    LinkLocal,
+    Multicast,
+    Broadcast,
+    Documentation,
+    Benchmark,
+    Tunnel,
+    Reserved,
+}
 
-/// In this order, because a metadata service lies inside a wider range.
-const V4: &[(&str, Kind)] = &[
-    ("169.254.169.254/32", "a cloud's metadata service"),
-    ("169.254.170.2/32", "a cloud's metadata service"),
-    ("168.63.129.16/32", "a cloud's metadata service"),
-    ("100.100.100.200/32", "a cloud's metadata service"),
-    ("192.0.0.192/32", "a cloud's metadata service"),
-    ("0.0.0.0/8", "an address of this host"),
-    ("127.0.0.0/8", "a loopback address"),
-    ("10.0.0.0/8", "a private address"),
-    ("172.16.0.0/12", "a private address"),
-    ("192.168.0.0/16", "a private address"),
-    ("100.64.0.0/10", "a private address of a provider (CGNAT)"),
-    ("169.254.0.0/16", "a link-local address"),
-    ("192.0.0.0/24", "a reserved address"),
-    ("192.0.2.0/24", "an address of documentation"),
-    ("198.51.100.0/24", "an address of documentation"),
-    ("203.0.113.0/24", "an address of documentation"),
-    ("192.88.99.0/24", "a reserved address"),
-    ("198.18.0.0/15", "an address of benchmarks"),
-    ("224.0.0.0/4", "a multicast address"),
-    ("255.255.255.255/32", "the broadcast address"),
-    ("240.0.0.0/4", "a reserved address"),
+impl fmt::Display for Kind {
+    /// In words that fit after "is".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Metadata => "a cloud's metadata service",
+            Self::ThisHost => "an address of this host",
+            Self::Loopback => "a loopback address",
+            Self::Private => "a private address",
+            Self::Carrier => "a private address of a provider (CGNAT)",
+            Self::LinkLocal => "a link-local address",
+            Self::Multicast => "a multicast address",
+            Self::Broadcast => "the broadcast address",
+            Self::Documentation => "an address of documentation",
+            Self::Benchmark => "an address of benchmarks",
+            Self::Tunnel => "an address of a tunnel (Teredo, 6to4)",
+            Self::Reserved => "a reserved address",
+        })
+    }
+}
+
+impl Kind {
+    /// Whether a name on the allow-list opens it. Nobody calls the others by a name on purpose, but a name can
+    /// be made to point there.
+    pub(super) fn has_names(self) -> bool {
+        matches!(self, Self::Loopback | Self::Private | Self::Carrier)
+    }
+}
+
+/// The first that fits counts: a metadata service lies inside of a wider range. What is outside of 2000::/3 is
+/// not public either, and only named here where there is a better word than reserved.
+const SPECIAL: &[(&str, Kind)] = &[
+    ("169.254.169.254/32", Kind::Metadata),
+    ("169.254.170.2/32", Kind::Metadata),
+    ("168.63.129.16/32", Kind::Metadata),
+    ("100.100.100.200/32", Kind::Metadata),
+    ("192.0.0.192/32", Kind::Metadata),
+    ("0.0.0.0/8", Kind::ThisHost),
+    ("127.0.0.0/8", Kind::Loopback),
+    ("10.0.0.0/8", Kind::Private),
+    ("172.16.0.0/12", Kind::Private),
+    ("192.168.0.0/16", Kind::Private),
+    ("100.64.0.0/10", Kind::Carrier),
+    ("169.254.0.0/16", Kind::LinkLocal),
+    ("192.0.0.0/24", Kind::Reserved),
+    ("192.0.2.0/24", Kind::Documentation),
+    ("198.51.100.0/24", Kind::Documentation),
+    ("203.0.113.0/24", Kind::Documentation),
+    ("192.88.99.0/24", Kind::Reserved),
+    ("198.18.0.0/15", Kind::Benchmark),
+    ("224.0.0.0/4", Kind::Multicast),
+    ("255.255.255.255/32", Kind::Broadcast),
+    ("240.0.0.0/4", Kind::Reserved),
+    ("fd00:ec2::254/128", Kind::Metadata),
+    ("fd20:ce::254/128", Kind::Metadata),
+    ("::1/128", Kind::Loopback),
+    ("::/128", Kind::ThisHost),
+    ("fc00::/7", Kind::Private),
+    ("fe80::/10", Kind::LinkLocal),
+    ("fec0::/10", Kind::Private),
+    ("ff00::/8", Kind::Multicast),
+    ("2001::/32", Kind::Tunnel),
+    ("2001::/23", Kind::Reserved),
+    ("2001:db8::/32", Kind::Documentation),
+    ("2002::/16", Kind::Tunnel),
+    ("3fff::/20", Kind::Documentation),
 ];
 
-/// Whatever is outside of 2000::/3 is none of the public internet; these are inside, or have a better name.
-const V6: &[(&str, Kind)] = &[
-    ("fd00:ec2::254/128", "a cloud's metadata service"),
-    ("fd20:ce::254/128", "a cloud's metadata service"),
-    ("::1/128", "a loopback address"),
-    ("::/128", "an address of this host"),
-    ("fc00::/7", "a private address"),
-    ("fe80::/10", "a link-local address"),
-    ("fec0::/10", "a private address"),
-    ("ff00::/8", "a multicast address"),
-    ("2001::/32", "an address of a tunnel (Teredo)"),
-    ("2001::/23", "a reserved address"),
-    ("2001:db8::/32", "an address of documentation"),
-    ("2002::/16", "an address of a tunnel (6to4)"),
-    ("3fff::/20", "an address of documentation"),
-];
+/// The same, read.
+static NETWORKS: LazyLock<Vec<(Network, Kind)>> =
+    LazyLock::new(|| SPECIAL.iter().filter_map(|(text, kind)| Some((Network::of(text)?, *kind))).collect());
 
 /// The IPv4 address that an IPv6 address stands for, where a packet would end up there: mapped
 /// (`::ffff:0:0/96`) and NAT64 (`64:ff9b::/96`); every other address as it is.
@@ -65,19 +112,11 @@ pub(super) fn canonical(address: IpAddr) -> IpAddr {
 
 /// What a canonical address is, if it is none of the public internet.
 pub(super) fn kind(address: IpAddr) -> Option<Kind> {
-    let table = if address.is_ipv4() { V4 } else { V6 };
-    let named = table.iter().find(|(network, _)| Network::of(network).is_some_and(|n| n.contains(address)));
-    match (named, address) {
-        (Some((_, kind)), _) => Some(kind),
-        (None, IpAddr::V6(v6)) if v6.segments()[0] & 0xe000 != 0x2000 => Some("a reserved address"),
+    let special = NETWORKS.iter().find(|(network, _)| network.contains(address)).map(|(_, kind)| *kind);
+    special.or(match address {
+        IpAddr::V6(v6) if v6.segments()[0] & 0xe000 != 0x2000 => Some(Kind::Reserved),
         _ => None,
-    }
-}
-
-/// Whether only its own number opens it, and no name that it answers to: nobody calls these by a name on
-/// purpose, but a name can be made to point there.
-pub(super) fn is_by_number_only(kind: Kind) -> bool {
-    !matches!(kind, "a loopback address" | "a private address" | "a private address of a provider (CGNAT)")
+    })
 }
 
 /// An address and how many of its leading bits count.
@@ -123,7 +162,7 @@ mod tests {
 
     #[test]
     fn every_line_of_the_tables_is_a_network() {
-        for (network, _) in V4.iter().chain(V6) {
+        for (network, _) in SPECIAL {
             assert!(Network::of(network).is_some(), "{network}");
         }
         assert_eq!(Network::of("10.0.0.1/8"), None);

@@ -12,11 +12,16 @@ const PIECE_MIN: usize = 8;
 const UNESCAPED: [&str; 4] =
     ["-._~", "!$%&'()*+,-./:;=@[\\]^_|~", "!$%&'()*+,-./:;=@[\\]_|~", "!$%&()*+,-./:;=?@[\\]^_`{|}~"];
 
-/// The secret as it is and in lower case (host names), escaped as in JSON and in addresses, inside base64, and
-/// line by line.
+/// The secret as it is and in lower case (host names), escaped as in JSON, HTML and addresses, inside base64,
+/// and line by line.
 pub(super) fn forms(secret: &str) -> BTreeSet<Vec<u8>> {
     let mut found = BTreeSet::from([secret.as_bytes().to_vec(), json(secret).into_bytes()]);
     found.insert(secret.to_ascii_lowercase().into_bytes());
+    found.extend([false, true].map(|slashes| ascii_json(secret, slashes).into_bytes()));
+    for (quote, apostrophe) in [("&quot;", "&#39;"), ("&#34;", "&#x27;"), ("\"", "'")] {
+        let html = secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        found.insert(html.replace('"', quote).replace('\'', apostrophe).into_bytes());
+    }
     for form in UNESCAPED.iter().flat_map(|plain| [percent(secret, plain, "%20"), percent(secret, plain, "+")]) {
         found.insert(form.to_ascii_lowercase().into_bytes());
         found.insert(form.into_bytes());
@@ -30,6 +35,22 @@ pub(super) fn forms(secret: &str) -> BTreeSet<Vec<u8>> {
 fn json(secret: &str) -> String {
     let quoted = serde_json::Value::from(secret).to_string();
     quoted[1..quoted.len() - 1].to_owned()
+}
+
+/// As writers of JSON do who keep to ASCII; some escape slashes too.
+fn ascii_json(secret: &str, slashes: bool) -> String {
+    json(secret).chars().fold(String::new(), |mut text, letter| {
+        match letter {
+            '/' if slashes => text.push_str("\\/"),
+            letter if letter.is_ascii() => text.push(letter),
+            letter => {
+                for unit in letter.encode_utf16(&mut [0; 2]) {
+                    let _ = write!(text, "\\u{unit:04x}");
+                }
+            }
+        }
+        text
+    })
 }
 
 /// Everything but letters, digits and these as `%XX`.
@@ -78,6 +99,9 @@ mod tests {
         for disguise in [
             "pa ss\"/wörd12",
             "pa ss\\\"/wörd12",
+            "pa ss\\\"/w\\u00f6rd12",
+            "pa ss\\\"\\/w\\u00f6rd12",
+            "pa ss&quot;/wörd12",
             "pa%20ss%22%2Fw%C3%B6rd12",
             "pa%20ss%22%2fw%c3%b6rd12",
             "pa+ss%22%2Fw%C3%B6rd12",

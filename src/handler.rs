@@ -26,9 +26,15 @@ mod context;
 mod extract;
 mod forms;
 mod function;
+#[cfg(feature = "http")]
+pub mod http;
+#[cfg(any(feature = "http", feature = "bin"))]
+mod nearest;
 mod options;
 mod outcome;
 mod registry;
+#[cfg(any(feature = "shell", feature = "http"))]
+pub mod secret;
 #[cfg(feature = "bin")]
 pub mod sql;
 mod transactional;
@@ -38,6 +44,8 @@ pub use blocking::{Blocking, blocking};
 pub use context::{Context, StopReason};
 pub(crate) use context::{Facts, LogLine, LogSink};
 pub use extract::{FromContext, Need, Payload, State};
+#[cfg(feature = "bin")]
+pub(crate) use nearest::did_you_mean;
 pub use options::HandlerOptions;
 pub use outcome::{HandlerError, HandlerResult, IntoOutcome, Outcome, fatal, retry_after, snooze};
 pub(crate) use registry::{Boxed, Work};

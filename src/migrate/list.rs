@@ -40,7 +40,7 @@ pub(super) const ALL: &[Migration] = migrations![
     14 "0014_run_functions" since 14,
     15 "0015_views" since 15,
     16 "0016_backfills" since 16,
-    12 "0012_zone_names" since 12,
+    17 "0017_zone_names" since 17,
 ];
 
 /// What every schema begins with: the place where migrations are recorded. Harmless when it is there.

@@ -22,6 +22,7 @@ mod new_runs;
 mod new_schedule;
 mod run_id;
 mod run_list;
+mod run_output;
 mod schedule_list;
 
 use sqlx::PgExecutor;
@@ -34,6 +35,7 @@ pub use new_run::NewRun;
 pub use new_runs::{RUNS_MAX, insert_many};
 pub use new_schedule::{Change, NewSchedule};
 pub use run_list::{RunRow, Runs, run};
+pub use run_output::{OutputRow, RunError, RunOutput, end_of_output, run_errors};
 pub use schedule_list::{ScheduleRow, Schedules};
 
 /// What [`cancel`] did.

@@ -23,14 +23,19 @@
 mod context;
 mod function;
 mod outcome;
+mod output;
 mod registry;
 #[cfg(feature = "bin")]
 pub mod sql;
 mod transactional;
 
+pub(crate) use context::Facts;
 pub use context::{Context, StopReason};
-pub(crate) use context::{Facts, LogLine, LogSink};
 pub use outcome::{HandlerError, HandlerResult, IntoOutcome, Outcome, fatal, retry_after, snooze};
+pub use output::Stream;
+#[cfg(any(feature = "bin", all(unix, feature = "shell")))]
+pub(crate) use output::size;
+pub(crate) use output::{Batch, Outlet};
 pub(crate) use registry::Entry;
 pub use registry::{Handler, IntoHandler, Registry};
 pub use transactional::{IntoTransactionalHandler, TransactionalHandler, Tx};

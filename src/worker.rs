@@ -17,7 +17,7 @@ use tokio::time;
 
 use crate::{
     Error, Result,
-    handler::{IntoHandler, IntoTransactionalHandler, Registry, StopReason},
+    handler::{IntoHandler, IntoTransactionalHandler, Outlet, Registry, StopReason},
     lifecycle::{execute::Executor, prune, register},
     migrate,
 };
@@ -41,8 +41,8 @@ pub use session::SETTINGS;
 use session::Session;
 use shared::{Phase, Shared};
 
-/// How long the last lines of the handlers' logs are waited for.
-const LAST_LINES: Duration = Duration::from_secs(3);
+/// How long the last output of the handlers is waited for.
+const LAST_OUTPUT: Duration = Duration::from_secs(3);
 
 /// Runs what is due, together with any number of others on the same database.
 ///
@@ -134,6 +134,14 @@ impl Builder {
         self
     }
 
+    /// How many bytes are kept of what one attempt prints, half of them from its start, half from its end; 4 KiB
+    /// to 4 MiB, 256 KiB by default.
+    #[must_use]
+    pub fn output_limit(mut self, bytes: usize) -> Self {
+        self.worker.config.output_limit = bytes;
+        self
+    }
+
     /// How long to wait for runs to end when told to stop; 3 minutes by default.
     #[must_use]
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
@@ -185,15 +193,15 @@ impl Worker {
         tracing::info!(worker = id, name = who.name, slots = self.config.slots, handlers = ?who.handlers, "worker started");
 
         let (results, inbox) = tokio::sync::mpsc::unbounded_channel();
-        let (log, lines) = tokio::sync::mpsc::channel(output::LINES_MAX);
+        let outlet = Outlet::new(self.config.output_limit);
         let executor = Executor { registry: self.registry, pool: self.pool.clone(), grace: self.config.grace };
-        let shared = Arc::new(Shared::new(self.config, who, id, executor, results, log));
+        let shared = Arc::new(Shared::new(self.config, who, id, executor, results, outlet.clone()));
 
         let control = control::start(Arc::clone(&shared), Session::of(&self.pool, "control"))?;
         let _end = End(Arc::clone(&shared));
         let flusher = tokio::spawn(flusher::flush(Arc::clone(&shared), Session::of(&self.pool, "finish"), inbox));
         tokio::spawn(listener::listen(Arc::clone(&shared), self.pool.clone()));
-        let mut writer = tokio::spawn(output::write(self.pool.clone(), lines));
+        let mut writer = tokio::spawn(output::write(self.pool.clone(), outlet.clone()));
         let poller = tokio::spawn(poller::poll(Arc::clone(&shared), Session::of(&self.pool, "poll")));
 
         tokio::select! {
@@ -204,10 +212,14 @@ impl Worker {
         shared.enter(Phase::Over);
         let _ = poller.await;
         let _ = flusher.await;
-        shared.close_log();
+        shared.close_outlet();
         // it ends when the last context is gone; one that a handler gave away may never go
-        if time::timeout(LAST_LINES, &mut writer).await.is_err() {
+        if time::timeout(LAST_OUTPUT, &mut writer).await.is_err() {
             writer.abort();
+            let bytes = outlet.held();
+            if bytes > 0 {
+                tracing::warn!(bytes, "run output was not written before the end and is lost");
+            }
         }
         control.stop().await;
         tracing::info!(worker = shared.worker(), "worker stopped");
@@ -223,7 +235,7 @@ impl Drop for End {
         self.0.stop_runs(&StopReason::Shutdown);
         drain::give_up(&self.0);
         self.0.enter(Phase::Over);
-        self.0.close_log();
+        self.0.close_outlet();
     }
 }
 

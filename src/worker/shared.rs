@@ -17,7 +17,7 @@ use tokio::{
 
 use super::Config;
 use crate::{
-    handler::{Context, LogSink, StopReason},
+    handler::{Context, Outlet, StopReason},
     lifecycle::{claim::Claimed, execute::Executor, finish::Finished, register::Identity, rescue::Judgement},
 };
 
@@ -101,7 +101,7 @@ pub(super) struct Shared {
     worker: AtomicI32,
     phase: watch::Sender<Phase>,
     results: mpsc::UnboundedSender<Finished>,
-    log: Mutex<Option<LogSink>>,
+    outlet: Outlet,
     /// Moving average of how long handlers take, in nanoseconds.
     pace_ns: AtomicU64,
 }
@@ -118,7 +118,7 @@ impl Shared {
         worker: i32,
         executor: Executor,
         results: mpsc::UnboundedSender<Finished>,
-        log: LogSink,
+        outlet: Outlet,
     ) -> Self {
         let beat = Beat { last: Instant::now(), unbroken_since: None, on_time: 0, presence_since: None };
         Self {
@@ -139,7 +139,7 @@ impl Shared {
             worker: AtomicI32::new(worker),
             phase: watch::Sender::new(Phase::Running),
             results,
-            log: Mutex::new(Some(log)),
+            outlet,
             pace_ns: AtomicU64::new(1_000_000_000),
         }
     }
@@ -281,13 +281,14 @@ impl Shared {
         }
     }
 
-    pub(super) fn log(&self) -> Option<LogSink> {
-        locked(&self.log).clone()
+    /// Where runs print.
+    pub(super) fn outlet(&self) -> Outlet {
+        self.outlet.clone()
     }
 
     /// Lets the output writer end when the last handler has.
-    pub(super) fn close_log(&self) {
-        locked(&self.log).take();
+    pub(super) fn close_outlet(&self) {
+        self.outlet.close();
     }
 
     /// Takes a handler's duration into the average.

@@ -23,6 +23,9 @@ use crate::{
 /// A claimed run that has not started after this long is given back: handlers became slow.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
+/// How long an end waits for the run's last output to be written.
+const OUTPUT_WAIT: Duration = Duration::from_millis(250);
+
 /// After this many crashes a run is executed alone, so that it takes no others with it.
 const CRASHES_ALONE: i16 = 2;
 
@@ -32,7 +35,9 @@ const ALONE_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Takes a claimed run in hand and starts its task.
 pub(super) fn start(shared: &Arc<Shared>, run: Claimed) {
     let (id, fence) = (run.id, run.fence);
-    let context = Context::new(facts(&run), CancellationToken::new(), shared.log());
+    let context = Context::new(facts(&run), CancellationToken::new(), Some(shared.outlet()));
+    // a lost lease leaves a fifth of it until others may start the run
+    context.allow(shared.config.grace, shared.config.lease / 5);
     shared.hold(run, context);
     let shared_by_task = Arc::clone(shared);
     let task = tokio::spawn(async move { attempt(&shared_by_task, id, fence).await });
@@ -79,6 +84,11 @@ async fn attempt(shared: &Shared, id: i64, fence: i64) {
     let took = began.elapsed();
     drop(slot);
     shared.note_pace(took);
+    context.close_output();
+    if matches!(executed, Executed::Verdict(_)) && shared.phase() == Phase::Running {
+        // whoever sees the end then finds the output; but no state waits for output for long
+        context.output_written(OUTPUT_WAIT).await;
+    }
     shared.release(id, fence, |held| hand_over(shared, &held.run, executed, took));
     if shared.room().is_some() {
         shared.wake.notify_one();

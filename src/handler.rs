@@ -25,6 +25,8 @@ mod function;
 mod outcome;
 mod output;
 mod registry;
+#[cfg(all(unix, feature = "shell"))]
+pub mod shell;
 #[cfg(feature = "bin")]
 pub mod sql;
 mod transactional;

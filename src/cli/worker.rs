@@ -1,6 +1,8 @@
 //! `watchbell worker`: a process that runs what is due.
 
 mod run;
+#[cfg(unix)]
+mod shell;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -72,6 +74,9 @@ pub(super) struct WorkerArgs {
     demo_handlers: bool,
     #[command(flatten)]
     pub(super) sql: SqlArgs,
+    #[cfg(unix)]
+    #[command(flatten)]
+    pub(super) shell: shell::ShellArgs,
 }
 
 /// Whether and how the handler `sql` may run statements.

@@ -36,6 +36,8 @@ mod races;
 mod rescue;
 mod rows;
 mod runs_view;
+mod shell;
+mod shell_stop;
 mod silence;
 mod sql_handler;
 mod statements;

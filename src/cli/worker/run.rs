@@ -54,12 +54,17 @@ impl WorkerArgs {
         if self.sql.enable_sql {
             enabled.insert("sql");
         }
+        #[cfg(unix)]
+        if self.shell.is_enabled() {
+            enabled.insert("shell");
+        }
         if self.demo_handlers {
             enabled.extend(demo::HANDLERS);
         }
         if enabled.is_empty() {
             let problem = "none is enabled, so this worker could not run anything; \
-                           enable the handler sql with --enable-sql (WATCHBELL_ENABLE_SQL=true)";
+                           enable the handler sql with --enable-sql (WATCHBELL_ENABLE_SQL=true), \
+                           the handler shell with --enable-shell (WATCHBELL_ENABLE_SHELL=true)";
             return Err(Error::invalid("handlers", problem));
         }
         let Some(asked) = &self.handlers else { return Ok(enabled) };
@@ -75,6 +80,10 @@ impl WorkerArgs {
         let mut registry = Registry::new();
         if names.contains("sql") {
             registry = registry.transactional("sql", self.sql.handler(pool, self.pool).await?);
+        }
+        #[cfg(unix)]
+        if names.contains("shell") {
+            registry = registry.handler("shell", self.shell.handler()?);
         }
         if self.demo_handlers {
             registry = demo::handlers(registry, pool, names);

@@ -72,7 +72,7 @@ enum Command {
     /// Everything on a private PostgreSQL, with live samples.
     Demo(demo::DemoArgs),
     /// Migrations and a worker in one process; a private PostgreSQL if no database is configured.
-    Up(up::UpArgs),
+    Up(Box<up::UpArgs>),
     /// Worker processes.
     #[command(subcommand)]
     Worker(worker::Verb),
@@ -152,7 +152,7 @@ async fn run(command: Command, setting: &Setting) -> Result<ExitCode> {
     // These end in their own order when interrupted; the others have nothing to put in order.
     match command {
         Command::Demo(args) => return demo::run(args, setting).await,
-        Command::Up(args) => return up::run(args, setting).await,
+        Command::Up(args) => return up::run(*args, setting).await,
         Command::Worker(verb) => return worker::run(verb, setting).await,
         Command::Bench(verb) => return bench::run(verb, setting).await,
         _ => {}

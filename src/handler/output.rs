@@ -128,7 +128,7 @@ impl Output {
         if std::mem::replace(&mut state.closed, true) {
             return;
         }
-        state.trim();
+        self.outlet.refund_bytes(state.trim());
         let mut pieces = vec![];
         if state.cut > 0 {
             let remark = format!("\n[{} bytes were cut here]\n", state.cut).into_bytes();
@@ -228,14 +228,16 @@ impl State {
         }
     }
 
-    /// Cuts the tail to its exact length.
-    fn trim(&mut self) {
+    /// Cuts the tail to its exact length; answers how much went.
+    fn trim(&mut self) -> usize {
         let excess = self.tail_len.saturating_sub(self.tail_max);
-        if let Some((_, front)) = self.tail.front_mut() {
-            front.drain(..excess.min(front.len()));
-            self.tail_len -= excess;
-            self.cut += excess as u64;
-        }
+        let Some((_, front)) = self.tail.front_mut() else { return 0 };
+        // less than a piece: `make_room` has dropped all that could go as a whole
+        let excess = excess.min(front.len());
+        front.drain(..excess);
+        self.tail_len -= excess;
+        self.cut += excess as u64;
+        excess
     }
 }
 

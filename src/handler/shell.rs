@@ -206,8 +206,9 @@ impl Shell {
     }
 
     async fn run(&self, ctx: &Context) -> Result<Outcome, super::HandlerError> {
-        let payload = Payload::read(ctx.payload())
-            .map_err(|problem| fatal(format!("payload of handler \"{}\": {problem}", ctx.handler())))?;
+        let unfit = |problem: String| fatal(format!("payload of handler \"{}\": {problem}", ctx.handler()));
+        let object = serde_json::from_str(ctx.payload()).map_err(|e| unfit(e.to_string()))?;
+        let payload = Payload::read(&object).map_err(unfit)?;
         let Prepared { program, command, setup, stdin } = self.prepare(&payload, ctx)?;
         match process::run(command, setup, stdin, ctx).await {
             Ok(ended) => Ok(exit::outcome(&ended, &payload, ctx)),
@@ -265,3 +266,8 @@ fn distance(a: &str, b: &str) -> usize {
     }
     row[b.len()]
 }
+
+/// The page's Rust, compiled by `cargo test --doc`.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/shell.md")]
+struct Page;

@@ -29,6 +29,7 @@ mod guarding;
 mod handlers;
 mod limits;
 mod migrate;
+mod output;
 mod planning;
 mod planning_properties;
 mod prune;

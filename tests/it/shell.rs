@@ -293,3 +293,28 @@ async fn exit_codes_decide_and_are_kept_with_the_last_words() {
     assert_eq!(errors(pool, again).await, [(1, "error".to_owned(), "exit code 1".to_owned())]);
     worker.stop().await;
 }
+
+#[tokio::test]
+async fn the_payloads_of_its_page_are_understood_and_its_options_exist() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/shell.md")).unwrap();
+    let database = Database::fresh().await;
+    let pool = &database.pool;
+    let worker = worker(pool, anything());
+    let payloads = page.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
+    for payload in payloads.lines() {
+        run(pool, serde_json::from_str(payload).unwrap(), "normal").await;
+    }
+    worker.stop().await;
+    for statements in page.split("```sql\n").skip(1) {
+        let statements = statements.split("```").next().unwrap().to_owned();
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statements)).execute(pool).await.unwrap();
+    }
+    let program = || std::process::Command::new(env!("CARGO_BIN_EXE_watchbell"));
+    let help =
+        |verbs: &[&str]| String::from_utf8(program().args(verbs).arg("--help").output().unwrap().stdout).unwrap();
+    let known = help(&["worker", "run"]) + &help(&["runs", "logs"]);
+    for option in page.split('`').filter(|code| code.starts_with("--")) {
+        let option = option.split(' ').next().unwrap();
+        assert!(known.contains(option), "{option}");
+    }
+}

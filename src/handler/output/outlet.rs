@@ -170,7 +170,12 @@ impl Outlet {
 
     /// Gives back the room of a piece.
     pub(super) fn refund(&self, len: usize) {
-        self.inner.held.fetch_sub(len + PIECE, Ordering::AcqRel);
+        self.refund_bytes(len + PIECE);
+    }
+
+    /// Gives back the room of bytes of a piece that stays.
+    pub(super) fn refund_bytes(&self, len: usize) {
+        self.inner.held.fetch_sub(len, Ordering::AcqRel);
     }
 
     /// Adds to the last piece if it is of this attempt and stream and there is room; answers its number.

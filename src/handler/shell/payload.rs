@@ -38,9 +38,7 @@ pub(super) enum What {
 
 impl Payload {
     /// Reads a JSON object, or says what is wrong with it.
-    pub(super) fn read(json: &str) -> Result<Self, String> {
-        let object: Map<String, Value> =
-            serde_json::from_str(json).map_err(|e| format!("must be a JSON object: {e}"))?;
+    pub(super) fn read(object: &Map<String, Value>) -> Result<Self, String> {
         if let Some(key) = object.keys().find(|key| !KEYS.contains(&key.as_str())) {
             return Err(format!("unknown key {key:?}; {}", nearest(key, KEYS)));
         }
@@ -175,9 +173,13 @@ fn shown(value: &Value) -> String {
 mod tests {
     use super::*;
 
+    fn read(json: &str) -> Result<Payload, String> {
+        Payload::read(&serde_json::from_str(json).unwrap())
+    }
+
     #[test]
     fn every_key_is_read() {
-        let payload = Payload::read(
+        let payload = read(
             r#"{"argv": ["tar", "c"], "env": {"A": "1"}, "cwd": "/tmp", "stdin": {"a": 1}, "run_as": "app",
                 "umask": "027", "limits": {"cpu": "1m", "open_files": 64}, "success_exit_codes": [0, 1],
                 "fatal_exit_codes": [2]}"#,
@@ -223,7 +225,7 @@ mod tests {
                 "limit cpu must be a whole number, or a string with its unit, not -1",
             ),
         ] {
-            assert_eq!(Payload::read(json), Err(sentence.to_owned()), "{json}");
+            assert_eq!(read(json), Err(sentence.to_owned()), "{json}");
         }
     }
 }

@@ -79,10 +79,10 @@ impl Drop for Place {
 
 /// Whether a process still runs; one that has ended and was not waited for does not.
 pub fn is_alive(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
-    match stat {
-        Ok(stat) => !stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')),
-        Err(_) => Path::new("/proc/self").exists().then_some(false).unwrap_or(kill(Pid::from_raw(pid), None).is_ok()),
+    let is_zombie = |stat: &str| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'));
+    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => !is_zombie(&stat),
+        Err(_) => kill(Pid::from_raw(pid), None).is_ok(),
     }
 }
 

@@ -179,6 +179,14 @@ impl Context {
     ///
     /// Of one attempt the first and the last bytes are kept, together `output_limit` of the worker's
     /// configuration (256 KiB); how many were cut between them is counted. Written at least once a second.
+    ///
+    /// ```
+    /// use watchbell::{Context, handler::Stream};
+    ///
+    /// fn convert(ctx: &Context, page: &[u8]) {
+    ///     ctx.output(Stream::Stdout, page);
+    /// }
+    /// ```
     pub fn output(&self, stream: Stream, bytes: &[u8]) {
         if let Some(output) = &self.inner.output {
             output.write(stream, bytes);

@@ -20,8 +20,6 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time;
-
 pub(crate) use outlet::{Batch, Outlet};
 #[cfg(any(feature = "bin", all(unix, feature = "shell")))]
 pub(crate) use size::size;
@@ -150,7 +148,7 @@ impl Output {
     pub(crate) async fn written(&self, limit: Duration) {
         let last = self.state().last;
         if last > 0 {
-            let _ = time::timeout(limit, self.outlet.written_up_to(last)).await;
+            self.outlet.written_up_to(last, limit).await;
         }
     }
 

@@ -4,15 +4,18 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
 use watchbell::client::{RunOutput, run_errors};
+use watchbell::embedded::Halt;
 use watchbell::handler::Stream;
 use watchbell::{Context, HandlerResult, RunId};
 
-use crate::support::Database;
 use crate::support::ask::{insert, one, until_status};
-use crate::support::commands::{Program, anything, command, printed, printed_text};
+use crate::support::commands::{Place, Program, anything, command, printed, printed_text};
 use crate::support::crew::{hand, start};
+use crate::support::database::install;
 use crate::support::wait::{until, until_true};
+use crate::support::{Database, private_server};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -191,6 +194,32 @@ async fn output_that_cannot_be_written_does_not_hold_up_an_end() {
     let row = until_status(pool, run, "failed", SOON).await;
     assert_eq!(row.error.as_deref(), Some("exit code 5"));
     worker.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_printed_while_the_database_is_away_is_written_when_it_is_back() {
+    let Some(mut server) = private_server().await else { return };
+    let pool = PgPoolOptions::new().acquire_timeout(Duration::from_secs(5)).connect(&server.url()).await.unwrap();
+    install(&server.url()).await;
+    let place = Place::new();
+    let worker = start(hand(&pool, "printer").handler("shell", anything()));
+    // 200 numbered lines in 4 s, and a sign to the test when the first are out
+    let line = format!(
+        "for i in $(seq 200); do echo $i; [ $i = 20 ] && echo $$ > {}/pids; sleep 0.02; done",
+        place.path().display()
+    );
+    let run = command(&pool, &json!({"command": line}), &[]).await;
+    place.pids("pids", 1).await;
+    server.halt(Halt::Immediate).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await; // it stays away while lines are printed
+    server.resume().await.unwrap();
+    let row = until_status(&pool, run, "normal", Duration::from_secs(60)).await;
+    assert_eq!(row.attempt, 1);
+    let all: String = (1..=200).map(|n| format!("{n}\n")).collect();
+    worker.stop().await;
+    assert_eq!(printed_text(&pool, run, "stdout").await, all, "every line, once");
+    pool.close().await;
+    server.stop().await.unwrap();
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use watchbell::client::RunRow;
 use watchbell::handler::shell::{Limit, Shell};
 
 use crate::support::ask::{errors, until_status};
-use crate::support::commands::{Place, anything, command, printed_text};
+use crate::support::commands::{Place, Program, anything, command, printed_text};
 use crate::support::crew::{Running, hand, start};
 use crate::support::{Database, skip};
 
@@ -149,6 +149,31 @@ async fn the_environment_is_empty_but_for_what_is_named() {
     expected.retain(|line| !line.starts_with("CARGO_PKG_NAME") || std::env::var_os("CARGO_PKG_NAME").is_some());
     assert_eq!(lines, expected);
     worker.stop().await;
+}
+
+#[tokio::test]
+async fn the_address_of_the_database_is_nowhere_to_be_read() {
+    if !nix::unistd::geteuid().is_root() {
+        return skip("only root can start a worker as another account, which cannot read what it likes");
+    }
+    let database = Database::fresh().await;
+    let pool = &database.pool;
+    let place = Place::new();
+    // a copy where the account nobody may read it
+    let program = place.path().join("watchbell");
+    std::fs::copy(env!("CARGO_BIN_EXE_watchbell"), &program).unwrap();
+    let options = ["--enable-shell-command", "--shell-programs", "sh", "--shell-env", "TOLD"];
+    let _worker = Program::worker_as(&program, 65_534, &database.url, &options);
+    let line = "env; cat /proc/self/environ; cat /proc/$PPID/environ; \
+                worker=$(sed -n 's/^PPid:[[:space:]]*//p' /proc/$PPID/status); cat /proc/$worker/environ; \
+                cat /proc/$worker/mem; tr '\\0' '\\n' < /proc/$worker/cmdline; ls /proc/$worker/fd; true";
+    let id = command(pool, &json!({"command": line}), &[]).await;
+    until_status(pool, id, "normal", SOON).await;
+    let said = printed_text(pool, id, "%").await;
+    let denied = said.matches("Permission denied").count();
+    assert_eq!(denied, 4, "{said}");
+    assert!(said.contains("worker\nrun\n") && said.contains(&format!("WATCHBELL_RUN_ID={id}")), "{said}");
+    assert!(!said.contains("postgres:") && !said.contains("DATABASE_URL"), "{said}");
 }
 
 #[tokio::test]

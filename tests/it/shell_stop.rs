@@ -179,6 +179,34 @@ async fn what_a_command_leaves_behind_has_a_second_to_end() {
 }
 
 #[tokio::test]
+async fn a_command_whose_guardian_is_killed_is_killed_and_the_attempt_fails() {
+    if !cfg!(target_os = "linux") {
+        return crate::support::skip("only Linux kills a process with its parent");
+    }
+    let (database, place) = (Database::fresh().await, Place::new());
+    let pool = &database.pool;
+    let worker = start(hand(pool, "shell").handler("shell", anything()));
+    let line = format!("echo $$ > {}/pids; kill -9 $PPID; exec sleep 600", place.path().display());
+    let run = command(pool, &json!({"command": line}), &[]).await;
+    let row = until_status(pool, run, "failed", SOON).await;
+    let said = "the process that guards the command was killed, and the command with it";
+    assert_eq!(row.error.as_deref(), Some(said));
+    until_gone(&place.pids("pids", 1).await, Duration::from_secs(5)).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_command_that_stands_still_can_be_ended() {
+    let database = Database::fresh().await;
+    let pool = &database.pool;
+    let worker = start(hand(pool, "shell").handler("shell", anything()));
+    let run = command(pool, &json!({"command": "kill -STOP $$"}), &[("timeout", "'500 ms'")]).await;
+    let row = until_status(pool, run, "failed", SOON).await;
+    assert_eq!(row.error.as_deref(), Some("timed out: stopped by SIGTERM"));
+    worker.stop().await;
+}
+
+#[tokio::test]
 async fn many_commands_at_once_do_not_keep_each_other_alive() {
     let (database, place) = (Database::fresh().await, Place::new());
     let pool = &database.pool;

@@ -1,7 +1,7 @@
 //! Where the output of all attempts of a worker waits for the writer.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +44,8 @@ struct Inner {
     open: AtomicUsize,
     changed: Notify,
     written: watch::Sender<u64>,
+    /// Somebody waited in vain for output to be written, and none has been since.
+    stuck: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +85,7 @@ impl Outlet {
             open: AtomicUsize::new(0),
             changed: Notify::new(),
             written: watch::Sender::new(0),
+            stuck: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -141,11 +144,19 @@ impl Outlet {
     /// The batch is written, or lost.
     pub(crate) fn settle(&self, batch: &Batch) {
         self.inner.held.fetch_sub(batch.charge, Ordering::AcqRel);
+        self.inner.stuck.store(false, Ordering::Release);
         self.inner.written.send_replace(batch.last);
     }
 
-    pub(super) async fn written_up_to(&self, number: u64) {
-        let _ = self.inner.written.subscribe().wait_for(|written| *written >= number).await;
+    /// Waits until this piece is written, at most so long; not at all where others have just waited in vain.
+    pub(super) async fn written_up_to(&self, number: u64, limit: Duration) {
+        if self.inner.stuck.load(Ordering::Acquire) {
+            return;
+        }
+        let mut written = self.inner.written.subscribe();
+        if time::timeout(limit, written.wait_for(|written| *written >= number)).await.is_err() {
+            self.inner.stuck.store(true, Ordering::Release);
+        }
     }
 
     pub(super) fn has_room(&self, more: usize) -> bool {

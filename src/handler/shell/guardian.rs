@@ -72,6 +72,14 @@ pub(super) fn hide() {
     }
 }
 
+/// How high this process itself may go.
+pub(super) fn hard_limit(resource: c_int) -> io::Result<libc::rlim_t> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: writes into a value of this frame
+    sound(unsafe { libc::getrlimit(resource as _, &raw mut limit) })?;
+    Ok(limit.rlim_max)
+}
+
 /// After the first fork: one process stays as the guardian, a second becomes the command.
 fn divide(socket: RawFd, setup: &Setup) -> io::Result<()> {
     // SAFETY: system calls on values of this frame

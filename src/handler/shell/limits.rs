@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use nix::sys::resource::{Resource, getrlimit};
+use nix::libc::{self, c_int};
 use nix::unistd::geteuid;
 
+use super::guardian::hard_limit;
 use super::nearest;
 use crate::duration;
 use crate::handler::size;
@@ -67,14 +68,15 @@ impl Limit {
         }
     }
 
-    fn resource(self) -> Resource {
+    /// Its number; the type of the constants differs between systems.
+    fn resource(self) -> c_int {
         match self {
-            Self::Cpu => Resource::RLIMIT_CPU,
-            Self::Memory => Resource::RLIMIT_AS,
-            Self::FileSize => Resource::RLIMIT_FSIZE,
-            Self::OpenFiles => Resource::RLIMIT_NOFILE,
-            Self::Processes => Resource::RLIMIT_NPROC,
-            Self::Core => Resource::RLIMIT_CORE,
+            Self::Cpu => libc::RLIMIT_CPU as c_int,
+            Self::Memory => libc::RLIMIT_AS as c_int,
+            Self::FileSize => libc::RLIMIT_FSIZE as c_int,
+            Self::OpenFiles => libc::RLIMIT_NOFILE as c_int,
+            Self::Processes => libc::RLIMIT_NPROC as c_int,
+            Self::Core => libc::RLIMIT_CORE as c_int,
         }
     }
 }
@@ -95,16 +97,16 @@ pub(super) fn merged(
 }
 
 /// As the system call takes them; refused where the worker itself may not go so high.
-pub(super) fn raw(limits: &BTreeMap<Limit, u64>) -> Result<Vec<(i32, u64)>, String> {
+pub(super) fn raw(limits: &BTreeMap<Limit, u64>) -> Result<Vec<(c_int, u64)>, String> {
     limits
         .iter()
         .map(|(&limit, &value)| {
             let resource = limit.resource();
-            let (_, hard) = getrlimit(resource).map_err(|e| format!("limit {limit}: {e}"))?;
+            let hard = hard_limit(resource).map_err(|e| format!("limit {limit}: {e}"))?;
             if value > hard && !geteuid().is_root() {
                 return Err(format!("limit {limit}: {value} is above the worker's own hard limit, {hard}"));
             }
-            Ok((resource as i32, value))
+            Ok((resource, value))
         })
         .collect()
 }

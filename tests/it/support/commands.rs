@@ -1,5 +1,6 @@
 //! Commands as the handler `shell` runs them, and what is left of them.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -98,11 +99,19 @@ pub struct Program(Child);
 impl Program {
     /// `watchbell worker run` with these options and nothing of the test's environment but PATH.
     pub fn worker(url: &str, options: &[&str]) -> Self {
-        let mut program = Command::new(env!("CARGO_BIN_EXE_watchbell"));
-        program
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("WATCHBELL_DATABASE_URL", url);
+        Self::start(Command::new(env!("CARGO_BIN_EXE_watchbell")), url, options)
+    }
+
+    /// The same from a copy of the program, as another account.
+    pub fn worker_as(program: &Path, uid: u32, url: &str, options: &[&str]) -> Self {
+        let mut command = Command::new(program);
+        command.uid(uid).gid(uid).current_dir("/");
+        Self::start(command, url, options)
+    }
+
+    fn start(mut program: Command, url: &str, options: &[&str]) -> Self {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        program.env_clear().env("PATH", path).env("WATCHBELL_DATABASE_URL", url);
         program.args(["--log-level", "warn", "worker", "run", "--exit-with-parent"]).args(options);
         Self(program.stdin(Stdio::piped()).spawn().unwrap())
     }

@@ -4,7 +4,7 @@
 //! worker's configuration allows that. Nothing is allowed that the configuration does not name: a row in a
 //! database must never be enough to run code on a host.
 //!
-//! ```
+//! ```no_run
 //! use watchbell::{Registry, handler::shell::{Limit, Shell}};
 //!
 //! let shell = Shell::new().program("cat").program("/opt/jobs/").limit(Limit::Cpu, 600);

@@ -199,8 +199,8 @@ async fn output_that_cannot_be_written_does_not_hold_up_an_end() {
 #[tokio::test]
 async fn what_is_printed_while_the_database_is_away_is_written_when_it_is_back() {
     let Some(mut server) = private_server().await else { return };
-    let pool = PgPoolOptions::new().acquire_timeout(Duration::from_secs(5)).connect(&server.url()).await.unwrap();
-    install(&server.url()).await;
+    let pool = PgPoolOptions::new().acquire_timeout(Duration::from_secs(5)).connect(server.url()).await.unwrap();
+    install(server.url()).await;
     let place = Place::new();
     let worker = start(hand(&pool, "printer").handler("shell", anything()));
     // 200 numbered lines in 4 s, and a sign to the test when the first are out

@@ -127,6 +127,43 @@ async fn a_configuration_that_could_not_work_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
+async fn options_that_could_not_work_are_refused_with_the_reason() {
+    let database = Database::fresh().await;
+    let refusal = |options: &[&str]| {
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_watchbell"));
+        program.env_clear().env("WATCHBELL_DATABASE_URL", &database.url).args(["worker", "run"]).args(options);
+        let output = program.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap().trim_end().to_owned())
+    };
+    for (options, sentence) in [
+        (
+            &["--enable-shell"][..],
+            "error: --shell-programs: none is allowed; name what may be run, such as rsync,/opt/jobs/ (or: any)",
+        ),
+        (
+            &["--enable-shell", "--shell-programs", "cat,/no/such"],
+            "error: shell: programs: \"/no/such\" is no program here",
+        ),
+        (
+            &["--enable-shell-command", "--shell-programs", "cat"],
+            "error: shell: programs: a command line can run anything, so \"sh\" must be among them",
+        ),
+        (
+            &["--enable-shell", "--shell-programs", "cat", "--shell-limits", "cpu=10m,memroy=1GiB"],
+            "error: --shell-limits memroy=1GiB: unknown limit \"memroy\"; did you mean \"memory\"?",
+        ),
+        (&["--shell-umask", "9"], "error: --shell-umask 9: umask \"9\" must be 000 to 777 in octal digits"),
+        (
+            &["--output-limit", "1KiB"],
+            "error: --output-limit 1KiB: must be 4096 to 4194304 bytes, such as 65536 or 64KiB",
+        ),
+    ] {
+        let (code, said) = refusal(options);
+        assert_eq!((code, said.as_str()), (Some(2), sentence), "{options:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_environment_is_empty_but_for_what_is_named() {
     let database = Database::fresh().await;
     let pool = &database.pool;

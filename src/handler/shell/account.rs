@@ -9,7 +9,8 @@ use super::guardian::Ids;
 /// An account of this machine.
 #[derive(Debug, Clone)]
 pub(super) struct Account {
-    pub(super) ids: Ids,
+    /// None where the worker is it already.
+    pub(super) ids: Option<Ids>,
     pub(super) name: String,
     pub(super) home: String,
 }
@@ -28,10 +29,11 @@ impl Account {
                 (gid, vec![gid.as_raw()])
             }
         };
-        if !geteuid().is_root() {
+        let is_own = found.uid == geteuid() && group.is_none();
+        if !geteuid().is_root() && !is_own {
             return Err(format!("the worker is not root, so it cannot run a command as {text:?}"));
         }
-        let ids = Ids { uid: found.uid.as_raw(), gid: gid.as_raw(), groups };
+        let ids = geteuid().is_root().then(|| Ids { uid: found.uid.as_raw(), gid: gid.as_raw(), groups });
         Ok(Self { ids, name: found.name, home: found.dir.to_string_lossy().into_owned() })
     }
 }

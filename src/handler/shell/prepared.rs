@@ -42,7 +42,7 @@ impl Shell {
         let setup = Setup {
             umask: payload.umask.unwrap_or(self.umask) as _,
             limits: limits.map_err(fatal)?,
-            account: account.map(|account| account.ids),
+            account: account.and_then(|account| account.ids),
             new_privileges: self.new_privileges,
         };
         let stdin = payload.stdin.clone().map(String::into_bytes);

@@ -1,6 +1,7 @@
 //! What a handler knows about its run.
 
 use std::{
+    fmt,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -41,9 +42,19 @@ struct Inner {
     deadline: OnceLock<Instant>,
     token: CancellationToken,
     reason: OnceLock<StopReason>,
-    /// How long it may take to stop, and how long if the lease was lost.
-    graces: OnceLock<(Duration, Duration)>,
+    /// How long it may take to stop, and the worker's lease.
+    bounds: OnceLock<(Duration, Duration)>,
+    pulse: OnceLock<Pulse>,
     output: Option<Output>,
+}
+
+/// What a handler does at every heartbeat.
+struct Pulse(Box<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Pulse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pulse")
+    }
 }
 
 /// The columns of the run that handlers see.
@@ -67,8 +78,9 @@ pub(crate) struct Facts {
 impl Context {
     pub(crate) fn new(facts: Facts, token: CancellationToken, outlet: Option<Outlet>) -> Self {
         let output = outlet.map(|outlet| Output::new(outlet, facts.run_id, facts.attempt));
-        let (deadline, reason, graces) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Self { inner: Arc::new(Inner { facts, deadline, token, reason, graces, output }) }
+        let (deadline, reason) = (OnceLock::new(), OnceLock::new());
+        let (bounds, pulse) = (OnceLock::new(), OnceLock::new());
+        Self { inner: Arc::new(Inner { facts, deadline, token, reason, bounds, pulse, output }) }
     }
 
     /// The handler is called now: its timeout is counted from here, not from the claim.
@@ -207,17 +219,37 @@ impl Context {
         }
     }
 
-    /// Says how long the handler will have once it is asked to stop, and how long if the lease was lost.
-    pub(crate) fn allow(&self, grace: Duration, lease_lost: Duration) {
-        let _ = self.inner.graces.set((grace, grace.min(lease_lost)));
+    /// Says how long the handler will have once it is asked to stop, and how long the worker's lease is.
+    pub(crate) fn bind(&self, grace: Duration, lease: Duration) {
+        let _ = self.inner.bounds.set((grace, lease));
+    }
+
+    /// The database has heard the worker's heartbeat: the run is its own for another lease.
+    pub(crate) fn beat(&self) {
+        if let Some(pulse) = self.inner.pulse.get() {
+            (pulse.0)();
+        }
+    }
+
+    /// Calls this at every heartbeat that the database heard, from the thread of heartbeats: it must not block.
+    #[cfg(all(unix, feature = "shell"))]
+    pub(crate) fn on_beat(&self, act: impl Fn() + Send + Sync + 'static) {
+        let _ = self.inner.pulse.set(Pulse(Box::new(act)));
+    }
+
+    /// How long the run stays the worker's own after a heartbeat, if a worker has it.
+    #[cfg(all(unix, feature = "shell"))]
+    pub(crate) fn lease(&self) -> Option<Duration> {
+        self.inner.bounds.get().map(|(_, lease)| *lease)
     }
 
     /// How long the handler has from the moment it is asked to stop, for this reason.
     #[cfg(all(unix, feature = "shell"))]
     pub(crate) fn grace(&self) -> Duration {
-        let usual = (Duration::from_secs(5), Duration::from_secs(3));
-        let (grace, lease_lost) = self.inner.graces.get().copied().unwrap_or(usual);
-        if self.stop_reason() == Some(StopReason::LeaseLost) { lease_lost } else { grace }
+        let usual = (Duration::from_secs(5), Duration::from_secs(15));
+        let (grace, lease) = self.inner.bounds.get().copied().unwrap_or(usual);
+        // the worker gives its runs up a fifth before the end of the lease
+        if self.stop_reason() == Some(StopReason::LeaseLost) { grace.min(lease / 5) } else { grace }
     }
 
     /// Asks the handler to stop; the first reason stays.

@@ -23,7 +23,7 @@
 //!
 //! **Stopping**: at a timeout, cancel, shutdown or lost lease the command and all its descendants get SIGTERM,
 //! and SIGKILL before the worker's grace is over. What a command leaves behind when it ends has a second to end
-//! too. If the worker itself is killed, so is the command.
+//! too. If the worker itself is killed, so is the command; if it is frozen, when its lease is over.
 //!
 //! **Output** goes to `run_output`, standard output and error apart and in the order in which they were read.
 

@@ -265,6 +265,13 @@ impl Shared {
         }
     }
 
+    /// Passes a heartbeat that was heard on to the handlers.
+    pub(super) fn beat_runs(&self) {
+        for held in locked(&self.held).values() {
+            held.context.beat();
+        }
+    }
+
     /// Completes when no run is in hand.
     pub(super) async fn idle(&self) {
         while self.in_hand() > 0 {

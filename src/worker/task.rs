@@ -36,8 +36,7 @@ const ALONE_WAIT_MAX: Duration = Duration::from_secs(30);
 pub(super) fn start(shared: &Arc<Shared>, run: Claimed) {
     let (id, fence) = (run.id, run.fence);
     let context = Context::new(facts(&run), CancellationToken::new(), Some(shared.outlet()));
-    // a lost lease leaves a fifth of it until others may start the run
-    context.allow(shared.config.grace, shared.config.lease / 5);
+    context.bind(shared.config.grace, shared.config.lease);
     shared.hold(run, context);
     let shared_by_task = Arc::clone(shared);
     let task = tokio::spawn(async move { attempt(&shared_by_task, id, fence).await });

@@ -20,7 +20,7 @@ fn family(place: &Place, trap: &str) -> serde_json::Value {
     let line = format!(
         "{trap} cd {}; echo $$ >> pids; echo out; echo err >&2; \
          sh -c 'echo $$ >> pids; exec sleep 600' & \
-         setsid sh -c '(echo $$ >> pids; exec sleep 600) & sh -c \"echo \\$\\$ >> pids; exec sleep 600\" & exit' ; \
+         setsid sh -c 'sh -c \"echo \\$\\$ >> pids; exec sleep 600\" & exit' ; \
          env -i setsid sh -c 'echo $$ >> {}/pids; exec sleep 600' & \
          while :; do sleep 0.05; done",
         place.path().display(),
@@ -29,7 +29,7 @@ fn family(place: &Place, trap: &str) -> serde_json::Value {
     json!({"command": line})
 }
 
-const FAMILY: usize = 5;
+const FAMILY: usize = 4;
 
 #[tokio::test]
 async fn a_timeout_ends_every_process_and_keeps_what_was_printed() {
@@ -156,6 +156,28 @@ async fn the_command_of_a_killed_worker_is_killed_with_it() {
     let took = until_gone(&pids, SOON).await;
     println!("gone after {took:?}");
     assert!(took < Duration::from_secs(2), "sooner than another worker takes the run over: {took:?}");
+}
+
+#[tokio::test]
+async fn the_command_of_a_frozen_worker_ends_with_its_lease() {
+    let (database, place) = (Database::fresh().await, Place::new());
+    let pool = &database.pool;
+    let options = ["--enable-shell-command", "--shell-programs", "sh", "--lease", "3s"];
+    let worker = Program::worker(&database.url, &options);
+    let run = command(pool, &family(&place, "trap '' TERM;"), &[]).await;
+    let pids = place.pids("pids", FAMILY).await;
+    // beyond a lease, while the worker is well: heartbeats reach the guardian
+    let well = "(select lease_until > now() and now() > started_at + interval '6 s' from watchbell.workers)";
+    until_true(pool, well, SOON).await;
+    let row = crate::support::ask::row(pool, run).await;
+    assert!(pids.iter().all(|&pid| is_alive(pid)), "{row:?}");
+    worker.send(Signal::SIGSTOP);
+    let took = until_gone(&pids, SOON).await;
+    println!("gone after {took:?}");
+    let others_may: bool =
+        sqlx::query_scalar("select lease_until < now() from watchbell.workers").fetch_one(pool).await.unwrap();
+    assert!(took < Duration::from_secs(4) && !others_may, "{took:?}");
+    worker.send(Signal::SIGCONT);
 }
 
 #[tokio::test]

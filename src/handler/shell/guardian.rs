@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!   worker ─fork─► guardian ─fork─► command ─► its children, wherever they hide
-//!      └── socket ────┘ T: ask to stop · K, or the worker's end: kill all · back: the command's status
+//!      └── socket ────┘ B: heartbeat · T: ask to stop · K, or the worker's end: kill all
+//!                       back: the command's status
 //! ```
 //!
 //! A process group alone is not enough: a grandchild that called `setsid` has left it, and nothing would tell a
 //! group that its worker was killed. The guardian never executes another program. On Linux whatever
 //! loses its parent below it becomes its child, so it finds every descendant, kills until none is left, and only
-//! then ends itself. The socket tells it that the worker is gone; nothing is polled.
+//! then ends itself. The socket tells it that the worker is gone, missing heartbeats tell that it is frozen.
 //!
 //! **In** a prepared command, one socket. **Out** the command's wait status, then the socket's end when nobody is
 //! left. **Lock** none. **Crash** of the worker: the socket ends, all are killed at once; of the guardian: the
@@ -24,6 +25,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::Duration;
 
 use nix::libc::{self, c_int};
 
@@ -33,6 +35,8 @@ use watch::Guardian;
 pub(super) const TERMINATE: u8 = b'T';
 /// To the guardian: SIGKILL for all of them. The end of the socket means the same.
 pub(super) const KILL: u8 = b'K';
+/// To the guardian: the worker's heartbeat was heard. Without one for a lease, all are killed.
+pub(super) const BEAT: u8 = b'B';
 /// From the guardian, after the command's status: it left processes behind, which were killed.
 pub(super) const LEFT: u8 = b'L';
 
@@ -44,6 +48,8 @@ pub(super) struct Setup {
     pub(super) limits: Vec<(c_int, libc::rlim_t)>,
     pub(super) account: Option<Ids>,
     pub(super) new_privileges: bool,
+    /// How long all may go on without a heartbeat.
+    pub(super) lease: Option<Duration>,
 }
 
 /// An account as the system calls want it.
@@ -90,7 +96,7 @@ fn divide(socket: RawFd, setup: &Setup) -> io::Result<()> {
         let command = libc::fork();
         sound(command)?;
         if command > 0 {
-            Guardian::new(socket, command).run();
+            Guardian::new(socket, command, setup.lease).run();
         }
         sound(libc::setpgid(0, 0))?;
         close_on_exec();

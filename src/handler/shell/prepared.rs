@@ -44,6 +44,8 @@ impl Shell {
             limits: limits.map_err(fatal)?,
             account: account.and_then(|account| account.ids),
             new_privileges: self.new_privileges,
+            // a little sooner than others may start the run
+            lease: ctx.lease().map(|lease| lease - lease / 30),
         };
         let stdin = payload.stdin.clone().map(String::into_bytes);
         Ok(Prepared { program: program.display().to_string(), command, setup, stdin })

@@ -1,9 +1,10 @@
 //! A command that runs: our end of its guardian, and its three pipes.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::net::UnixStream as StdStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -11,7 +12,7 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use tokio::time;
 
-use super::guardian::{self, KILL, LEFT, Setup, TERMINATE};
+use super::guardian::{self, BEAT, KILL, LEFT, Setup, TERMINATE};
 use crate::handler::{Context, StopReason, Stream};
 
 /// Read at once from a pipe, which holds 64 KiB.
@@ -31,6 +32,8 @@ const LAST_WORDS: usize = 1024;
 pub(super) struct Process {
     guardian: Child,
     socket: UnixStream,
+    /// The same for heartbeats; the context has it only as long as this.
+    _pulse: Arc<StdStream>,
     status: Option<ExitStatus>,
     said: Vec<u8>,
 }
@@ -57,7 +60,7 @@ pub(super) enum Stopped {
 
 /// Starts a command and stays with it to its end, which comes at most a grace after the context says stop.
 pub(super) async fn run(command: Command, setup: Setup, stdin: Option<Vec<u8>>, ctx: &Context) -> io::Result<Ended> {
-    let (mut process, pipes) = Process::spawn(command, setup, stdin.is_some())?;
+    let (mut process, pipes) = Process::spawn(command, setup, stdin.is_some(), ctx)?;
     let mut last_words = vec![];
     let printing = async {
         tokio::join!(
@@ -94,16 +97,24 @@ pub(super) async fn run(command: Command, setup: Setup, stdin: Option<Vec<u8>>, 
 type Pipes = (Option<ChildStdin>, Option<ChildStdout>, Option<ChildStderr>);
 
 impl Process {
-    fn spawn(mut command: Command, setup: Setup, stdin: bool) -> io::Result<(Self, Pipes)> {
+    fn spawn(mut command: Command, setup: Setup, stdin: bool, ctx: &Context) -> io::Result<(Self, Pipes)> {
         let (ours, theirs) = StdStream::pair()?;
         ours.set_nonblocking(true)?;
+        let pulse = Arc::new(ours.try_clone()?);
         let socket = UnixStream::from_std(ours)?;
         guardian::guard(&mut command, theirs.into(), setup);
         command.stdin(if stdin { Stdio::piped() } else { Stdio::null() }).stdout(Stdio::piped()).stderr(Stdio::piped());
         // dropped with its end of the socket: the guardian's is the only one that is left
         let mut guardian = tokio::process::Command::from(command).spawn()?;
         let pipes = (guardian.stdin.take(), guardian.stdout.take(), guardian.stderr.take());
-        Ok((Self { guardian, socket, status: None, said: vec![] }, pipes))
+        let weak = Arc::downgrade(&pulse);
+        ctx.on_beat(move || {
+            if let Some(socket) = weak.upgrade() {
+                // a full socket or none at all: nobody waits for this one
+                let _ = (&*socket).write(&[BEAT]);
+            }
+        });
+        Ok((Self { guardian, socket, _pulse: pulse, status: None, said: vec![] }, pipes))
     }
 
     /// Waits until nobody is left; when the context says stop, asks, and then kills.

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 use nix::libc::{self, c_int, pid_t};
 
-use super::{KILL, LEFT, TERMINATE, hide};
+use super::{BEAT, KILL, LEFT, TERMINATE, hide};
 
 /// How long what a command leaves behind may go on, to write its last words. In milliseconds.
 const LINGER_MS: i64 = 1000;
@@ -23,12 +24,25 @@ pub(super) struct Guardian {
     /// Those outside of the group that got SIGTERM last: a second one would mean something else to some.
     told: [pid_t; 64],
     told_next: usize,
+    /// Milliseconds without a heartbeat after which another worker may have the run.
+    lease: Option<i64>,
+    beat: i64,
 }
 
 impl Guardian {
-    pub(super) fn new(socket: RawFd, command: pid_t) -> Self {
-        let (told, told_next) = ([0; 64], 0);
-        Self { socket, command, runs: true, terminating: false, killing: false, linger_until: None, told, told_next }
+    pub(super) fn new(socket: RawFd, command: pid_t, lease: Option<Duration>) -> Self {
+        Self {
+            socket,
+            command,
+            runs: true,
+            terminating: false,
+            killing: false,
+            linger_until: None,
+            told: [0; 64],
+            told_next: 0,
+            lease: lease.map(|lease| lease.as_millis() as i64),
+            beat: now_ms(),
+        }
     }
 
     /// Lives as long as any descendant.
@@ -42,15 +56,20 @@ impl Guardian {
                     self.killing = true;
                     self.say(&[LEFT]);
                 }
-                let mut wait = if signals < 0 { 20 } else { -1 };
+                let lease_left = self.lease.map(|lease| self.beat + lease - now_ms());
+                if lease_left.is_some_and(|left| left <= 0) {
+                    // the worker is frozen, or its control thread: it cannot see itself that its lease is over
+                    self.killing = true;
+                }
+                let mut wait = if signals < 0 { 20 } else { lease_left.unwrap_or(-1) };
                 if self.killing {
                     self.kill_all();
                     wait = pause;
                     pause = (pause * 2).min(1000);
                 } else if let Some(until) = self.linger_until {
-                    wait = (until - now_ms()).clamp(1, LINGER_MS) as c_int;
+                    wait = (until - now_ms()).clamp(1, LINGER_MS);
                 }
-                self.listen(signals, wait);
+                self.listen(signals, wait as c_int);
             }
         }
     }
@@ -140,6 +159,7 @@ impl Guardian {
                 match (read, order) {
                     (1, TERMINATE) => self.terminate_all(),
                     (1, KILL) => self.killing = true,
+                    (1, BEAT) => self.beat = now_ms(),
                     (1, _) => {}
                     _ if read < 0 && errno() == libc::EINTR => {}
                     _ => {

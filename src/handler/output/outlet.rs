@@ -99,7 +99,8 @@ impl Outlet {
     }
 
     pub(super) fn shut(&self) {
-        if self.inner.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+        let was_last = self.inner.open.fetch_sub(1, Ordering::AcqRel) == 1;
+        if was_last && self.queue().closed {
             self.inner.changed.notify_one();
         }
     }

@@ -23,7 +23,7 @@ use tokio::{
 
 use crate::{
     Error, Result,
-    handler::{LogLine, StopReason},
+    handler::{Outlet, StopReason},
     lifecycle::{execute::Executor, finish::Finished, prune, register},
     migrate,
 };
@@ -63,8 +63,8 @@ pub use session::SETTINGS;
 use session::Session;
 use shared::{Phase, Shared};
 
-/// How long the last lines of the handlers' logs, and the last hooks, are waited for.
-const LAST_LINES: Duration = Duration::from_secs(3);
+/// How long the last output of the handlers, and the last hooks, are waited for.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// Runs what is due, together with any number of others on the same database.
 ///
@@ -86,7 +86,7 @@ pub struct Worker {
     pool: PgPool,
     shared: Arc<Shared>,
     inbox: UnboundedReceiver<Finished>,
-    lines: Receiver<LogLine>,
+    outlet: Outlet,
     hooks: Hooks,
     events: Receiver<(Occasion, RunEvent)>,
 }
@@ -122,11 +122,11 @@ impl Worker {
         tracing::info!(worker = id, name = who.name, slots = config.slots, handlers = ?who.handlers, "worker started");
 
         let (results, inbox) = tokio::sync::mpsc::unbounded_channel();
-        let (log, lines) = tokio::sync::mpsc::channel(output::LINES_MAX);
+        let outlet = Outlet::new(config.output_limit);
         let (observer, events) = Observer::of(&hooks);
         let executor = Executor { registry, around, pool: pool.clone(), grace: config.grace };
-        let shared = Arc::new(Shared::new(config, who, id, executor, results, log, observer));
-        Ok(Self { pool, shared, inbox, lines, hooks, events })
+        let shared = Arc::new(Shared::new(config, who, id, executor, results, outlet.clone(), observer));
+        Ok(Self { pool, shared, inbox, outlet, hooks, events })
     }
 
     /// Works until told to stop, then drains.
@@ -135,12 +135,12 @@ impl Worker {
         shutdown: impl Future<Output = ()> + Send,
         force: impl Future<Output = ()> + Send,
     ) -> Result<()> {
-        let Self { pool, shared, inbox, lines, hooks, events } = self;
+        let Self { pool, shared, inbox, outlet, hooks, events } = self;
         let control = control::start(Arc::clone(&shared), Session::of(&pool, "control"))?;
         let _end = End(Arc::clone(&shared));
         let flusher = tokio::spawn(flusher::flush(Arc::clone(&shared), Session::of(&pool, "finish"), inbox));
         tokio::spawn(listener::listen(Arc::clone(&shared), pool.clone()));
-        let mut writer = tokio::spawn(output::write(pool.clone(), lines));
+        let mut writer = tokio::spawn(output::write(pool.clone(), outlet.clone()));
         let mut told = tokio::spawn(hooks::tell(hooks, events));
         let poller = tokio::spawn(poller::poll(Arc::clone(&shared), Session::of(&pool, "poll")));
 
@@ -152,13 +152,17 @@ impl Worker {
         shared.enter(Phase::Over);
         let _ = poller.await;
         let _ = flusher.await;
-        shared.close_log();
+        shared.close_outlet();
         // it ends when the last context is gone; one that a handler gave away may never go
-        if time::timeout(LAST_LINES, &mut writer).await.is_err() {
+        if time::timeout(LAST_WORDS, &mut writer).await.is_err() {
             writer.abort();
+            let bytes = outlet.held();
+            if bytes > 0 {
+                tracing::warn!(bytes, "run output was not written before the end and is lost");
+            }
         }
         shared.observer.close();
-        if time::timeout(LAST_LINES, &mut told).await.is_err() {
+        if time::timeout(LAST_WORDS, &mut told).await.is_err() {
             told.abort();
         }
         control.stop().await;
@@ -175,7 +179,7 @@ impl Drop for End {
         self.0.stop_runs(&StopReason::Shutdown);
         drain::give_up(&self.0);
         self.0.enter(Phase::Over);
-        self.0.close_log();
+        self.0.close_outlet();
         self.0.observer.close();
     }
 }

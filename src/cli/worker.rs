@@ -2,6 +2,8 @@
 
 mod http;
 mod run;
+#[cfg(unix)]
+mod shell;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -71,6 +73,9 @@ pub(super) struct WorkerArgs {
     /// How long finished runs are kept, 1d to 3650d.
     #[arg(long, env = "WATCHBELL_RETENTION", value_name = "DURATION", default_value = "30d", value_parser = value::seconds(86_400..=3650 * 86_400))]
     retention: Duration,
+    /// How many bytes are kept of what one attempt prints, half from its start, half from its end, 4KiB to 4MiB.
+    #[arg(long, env = "WATCHBELL_OUTPUT_LIMIT", value_name = "SIZE", default_value = "256KiB", value_parser = value::bytes(4096..=4 << 20))]
+    output_limit: u64,
     /// Do what is due, then exit.
     #[arg(long, env = "WATCHBELL_ONCE", value_parser = BoolishValueParser::new())]
     once: bool,
@@ -86,6 +91,9 @@ pub(super) struct WorkerArgs {
     pub(super) sql: SqlArgs,
     #[command(flatten)]
     pub(super) http: HttpArgs,
+    #[cfg(unix)]
+    #[command(flatten)]
+    pub(super) shell: shell::ShellArgs,
 }
 
 /// Which secrets payloads may refer to.
@@ -163,6 +171,7 @@ impl WorkerArgs {
             drain_timeout: self.drain_timeout,
             grace: self.grace,
             retention: self.retention,
+            output_limit: usize::try_from(self.output_limit).unwrap_or(usize::MAX),
             once: self.once,
             ..Config::default()
         };

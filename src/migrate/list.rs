@@ -41,6 +41,7 @@ pub(super) const ALL: &[Migration] = migrations![
     15 "0015_views" since 15,
     16 "0016_backfills" since 16,
     17 "0017_zone_names" since 17,
+    18 "0018_output" since 18,
 ];
 
 /// What every schema begins with: the place where migrations are recorded. Harmless when it is there.

@@ -313,6 +313,14 @@ impl Builder {
         self
     }
 
+    /// How many bytes are kept of what one attempt prints, half of them from its start, half from its end; 4 KiB
+    /// to 4 MiB, 256 KiB by default.
+    #[must_use]
+    pub fn output_limit(mut self, bytes: usize) -> Self {
+        self.config.output_limit = bytes;
+        self
+    }
+
     /// How long to wait for runs to end when told to stop; 3 minutes by default.
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.config.drain_timeout = timeout;

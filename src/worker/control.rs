@@ -82,6 +82,7 @@ async fn beat_until(shared: &Shared, mut session: Session, end: CancellationToke
             Ok(Some(hints)) => {
                 lost = false;
                 note(shared, began);
+                shared.beat_runs();
                 act_on(shared, &hints);
                 let every = if hints.peer_late { BEAT_WATCHFUL } else { BEAT };
                 pause = every.saturating_sub(began.elapsed());

@@ -28,6 +28,9 @@ use crate::{
 /// A claimed run that has not started after this long is given back: handlers became slow.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
+/// How long an end waits for the run's last output to be written.
+const OUTPUT_WAIT: Duration = Duration::from_millis(250);
+
 /// After this many crashes a run is executed alone, so that it takes no others with it.
 const CRASHES_ALONE: i16 = 2;
 
@@ -39,7 +42,9 @@ pub(super) fn start(shared: &Arc<Shared>, run: Claimed) {
     let (id, fence) = (run.id, run.fence);
     let registry = &shared.executor.registry;
     let timeout = registry.get(&run.handler).map_or(run.timeout, |entry| entry.options.timeout_of(run.timeout));
-    let context = Context::new(facts(&run, timeout), CancellationToken::new(), shared.log(), registry.states());
+    let outlet = Some(shared.outlet());
+    let context = Context::new(facts(&run, timeout), CancellationToken::new(), outlet, registry.states());
+    context.bind(shared.config.grace, shared.config.lease);
     let place = Place::take(shared, &run.handler);
     shared.hold(run, context);
     let shared_by_task = Arc::clone(shared);
@@ -101,6 +106,11 @@ async fn attempt(shared: &Shared, id: i64, fence: i64) {
     let took = began.elapsed();
     drop(slot);
     shared.note_pace(took);
+    context.close_output();
+    if matches!(executed, Executed::Verdict(_)) && shared.phase() == Phase::Running {
+        // whoever sees the end then finds the output; but no state waits for output for long
+        context.output_written(OUTPUT_WAIT).await;
+    }
     shared.release(id, fence, |held| hand_over(shared, &held.run, executed, took));
     if shared.room().is_some() {
         shared.wake.notify_one();

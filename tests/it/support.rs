@@ -11,6 +11,7 @@
 use std::io::Write;
 
 pub mod ask;
+pub mod commands;
 pub mod crew;
 pub mod database;
 pub mod docker;

@@ -127,6 +127,9 @@ pub mod worker;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 
+#[cfg(feature = "testing")]
+pub mod testing;
+
 #[cfg(feature = "bin")]
 #[doc(hidden)]
 pub mod cli;

@@ -36,6 +36,8 @@ mod shared;
 mod task;
 
 pub use config::Config;
+#[cfg(feature = "testing")]
+pub(crate) use output::insert as write_output;
 #[doc(hidden)]
 pub use session::SETTINGS;
 use session::Session;
@@ -80,6 +82,12 @@ impl Worker {
 }
 
 impl Builder {
+    /// What a test runs by hand.
+    #[cfg(feature = "testing")]
+    pub(crate) fn into_parts(self) -> (PgPool, Registry, Config) {
+        (self.worker.pool, self.worker.registry, self.worker.config)
+    }
+
     /// Adds a handler: an async function of payload and [`crate::Context`], or a [`crate::Handler`].
     #[must_use]
     pub fn handler<Args>(mut self, name: impl Into<String>, handler: impl IntoHandler<Args>) -> Self {
@@ -186,7 +194,8 @@ impl Worker {
 
         let (results, inbox) = tokio::sync::mpsc::unbounded_channel();
         let (log, lines) = tokio::sync::mpsc::channel(output::LINES_MAX);
-        let executor = Executor { registry: self.registry, pool: self.pool.clone(), grace: self.config.grace };
+        let executor =
+            Executor { registry: self.registry, pool: self.pool.clone(), grace: self.config.grace, now: None };
         let shared = Arc::new(Shared::new(self.config, who, id, executor, results, log));
 
         let control = control::start(Arc::clone(&shared), Session::of(&self.pool, "control"))?;

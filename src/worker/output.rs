@@ -42,7 +42,7 @@ pub(super) async fn write(pool: PgPool, mut lines: Receiver<LogLine>) {
 }
 
 /// One row per attempt and batch, its lines joined.
-async fn insert(pool: &PgPool, lines: &[LogLine]) -> sqlx::Result<()> {
+pub(crate) async fn insert(pool: &PgPool, lines: &[LogLine]) -> sqlx::Result<()> {
     let mut chunks: BTreeMap<(i64, i32), (i32, Vec<u8>)> = BTreeMap::new();
     for line in lines {
         let (_, bytes) = chunks.entry((line.run_id, line.attempt)).or_insert_with(|| (line.seq, vec![]));

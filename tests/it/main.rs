@@ -39,6 +39,7 @@ mod runs_view;
 mod silence;
 mod sql_handler;
 mod statements;
+mod testing;
 mod tidy;
 mod times;
 mod transactional;

@@ -20,6 +20,7 @@ mod drain;
 mod edits;
 mod embedded;
 mod ends;
+mod examples;
 mod faults;
 mod finish;
 mod fire;

@@ -6,6 +6,7 @@
 mod support;
 mod table;
 
+mod api;
 mod claim;
 mod cli;
 mod client;
@@ -30,6 +31,7 @@ mod guarding;
 mod handlers;
 mod limits;
 mod migrate;
+mod package;
 mod planning;
 mod planning_properties;
 mod prune;

@@ -105,7 +105,8 @@
 //! # Features
 //!
 //! `bin`, on by default, is the command line program; a library writes `default-features = false` and gets
-//! none of its crates. `embedded` starts a private PostgreSQL.
+//! none of its crates. `embedded` starts a private PostgreSQL. `testing`
+//! lets your tests crank the engine by hand, at a time that they set.
 
 #[cfg(feature = "bin")]
 mod clock;

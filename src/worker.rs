@@ -69,6 +69,14 @@ pub struct Worker {
 }
 
 /// Puts a [`Worker`] together.
+///
+/// ```no_run
+/// # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
+/// let builder = watchbell::Worker::builder(pool).handler("report", || async {}).slots(20).queues(["slow"]);
+/// builder.run(std::future::pending()).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Builder {
     worker: Worker,

@@ -9,7 +9,7 @@ use crate::support::public::{Entry, Sources};
 const UPDATE: &str = "WATCHBELL_UPDATE_API";
 
 /// Items that had no example when this was first looked at; the number may only fall.
-const WITHOUT_MAX: usize = 290;
+const WITHOUT_MAX: usize = 216;
 
 const HEADER: &str = "\
 # The public interface, a line for each item: a change here is a change for users, and for CHANGELOG.md.

@@ -114,8 +114,9 @@
 //! # Features
 //!
 //! `bin`, on by default, is the command line program; a library writes `default-features = false` and gets
-//! none of its crates. `embedded` starts a private PostgreSQL. `inventory` lets jobs register themselves by
-//! one `submit!` in any file.
+//! none of its crates. `shell` and `http` are the handlers of these names, for your own worker. `embedded`
+//! starts a private PostgreSQL. `inventory` lets jobs register themselves by one `submit!` in any file.
+//! `testing` lets your tests crank the engine by hand, at a time that they set.
 
 #[cfg(feature = "bin")]
 mod clock;
@@ -136,6 +137,9 @@ pub mod worker;
 
 #[cfg(feature = "embedded")]
 pub mod embedded;
+
+#[cfg(feature = "testing")]
+pub mod testing;
 
 #[cfg(feature = "bin")]
 #[doc(hidden)]

@@ -51,11 +51,15 @@ mod shared;
 mod task;
 
 pub use builder::Builder;
+#[cfg(feature = "testing")]
+pub(crate) use builder::Parts;
 pub use config::Config;
 pub use handle::Handle;
 pub use hooks::RunEvent;
 use hooks::{Hooks, Occasion};
 use observer::Observer;
+#[cfg(feature = "testing")]
+pub(crate) use output::insert as write_output;
 #[cfg(feature = "inventory")]
 pub use plugin::Plugin;
 #[doc(hidden)]
@@ -124,7 +128,7 @@ impl Worker {
         let (results, inbox) = tokio::sync::mpsc::unbounded_channel();
         let outlet = Outlet::new(config.output_limit);
         let (observer, events) = Observer::of(&hooks);
-        let executor = Executor { registry, around, pool: pool.clone(), grace: config.grace };
+        let executor = Executor { registry, around, pool: pool.clone(), grace: config.grace, now: None };
         let shared = Arc::new(Shared::new(config, who, id, executor, results, outlet.clone(), observer));
         Ok(Self { pool, shared, inbox, outlet, hooks, events })
     }

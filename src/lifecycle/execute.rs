@@ -7,7 +7,7 @@
 
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::FutureExt;
 use sqlx::{PgPool, Postgres, Transaction};
 use tokio::{pin, time};
@@ -17,9 +17,9 @@ use super::{
     finish::{Finished, finish_within},
 };
 use crate::{
-    handler::{Around, Boxed, Context, Outcome, Registry, StopReason, TransactionalHandler, Tx, Work},
+    handler::{Around, Boxed, Context, Facts, Outcome, Registry, StopReason, TransactionalHandler, Tx, Work},
     retry::RetryPolicy,
-    run::transition::{Event, Verdict, decide},
+    run::transition::{Event, decide},
 };
 
 /// How often an end is tried again while somebody else holds its schedule.
@@ -50,6 +50,26 @@ pub struct Executor {
     pub pool: PgPool,
     /// How long a handler that was asked to stop may take before its future is dropped.
     pub grace: Duration,
+    /// The time at which transactional handlers end their runs; `None` = the database's clock.
+    pub now: Option<DateTime<Utc>>,
+}
+
+/// The columns of a run that its handler sees.
+pub(crate) fn facts(run: &Claimed, timeout: Option<Duration>) -> Facts {
+    Facts {
+        run_id: run.id,
+        attempt: run.attempt,
+        max_attempts: run.max_attempts,
+        fence: run.fence,
+        worker: run.claimed_by,
+        handler: run.handler.clone(),
+        queue: run.queue.clone(),
+        schedule: run.schedule_name.clone(),
+        fire_at: run.fire_at,
+        run_at: run.run_at,
+        payload: run.payload.as_str().into(),
+        timeout,
+    }
 }
 
 /// Runs one attempt to its end. `waited` is the time between the claim and now.
@@ -200,7 +220,7 @@ async fn transactional(
 ) -> Result<bool, Ended> {
     let failed = |error: sqlx::Error| Ended::Returned(Outcome::Failed(error.into()));
     let mut transaction = executor.pool.begin().await.map_err(failed)?;
-    let backend = prepare(&mut transaction, ctx).await.map_err(failed)?;
+    let backend = prepare(&mut transaction, ctx, executor.now).await.map_err(failed)?;
     let (tx, lent) = Tx::lend(transaction);
     let (handler, inner) = (Arc::clone(handler), ctx.clone());
     let patience = Patience::For(executor.grace);
@@ -223,11 +243,20 @@ async fn transactional(
         return Err(ended);
     }
     let verdict = decide(run.standing(), Event::Succeeded, &RetryPolicy::default());
-    record(transaction, run, waited, verdict, ctx).await.map_err(failed)
+    let finished = Finished::of(run, waited, verdict);
+    record(transaction, finished, executor.now, ctx).await.map_err(failed)
 }
 
 /// Bounds what the transaction may take in the server; returns the backend's process id.
-async fn prepare(transaction: &mut Transaction<'static, Postgres>, ctx: &Context) -> sqlx::Result<i32> {
+async fn prepare(
+    transaction: &mut Transaction<'static, Postgres>,
+    ctx: &Context,
+    now: Option<DateTime<Utc>>,
+) -> sqlx::Result<i32> {
+    if let Some(now) = now {
+        let set = sqlx::query("select set_config('watchbell.now', $1, true)").bind(now.to_rfc3339());
+        set.execute(&mut **transaction).await?;
+    }
     let limit = ctx.remaining().map_or(0, |left| left.as_millis().max(1));
     let (backend, _): (i32, String) =
         sqlx::query_as("select pg_backend_pid(), set_config('statement_timeout', $1, true)")
@@ -240,15 +269,13 @@ async fn prepare(transaction: &mut Transaction<'static, Postgres>, ctx: &Context
 /// Ends the run in the handler's transaction and commits both.
 async fn record(
     mut transaction: Transaction<'static, Postgres>,
-    run: &Claimed,
-    waited: Duration,
-    verdict: Verdict,
+    finished: Finished,
+    now: Option<DateTime<Utc>>,
     ctx: &Context,
 ) -> sqlx::Result<bool> {
     loop {
-        let finished = Finished::of(run, waited, verdict.clone());
-        let recorded = finish_within(&mut transaction, finished).await?;
-        if recorded.accepted.contains(&run.id) {
+        let recorded = finish_within(&mut transaction, finished.clone(), now).await?;
+        if recorded.accepted.contains(&finished.id) {
             transaction.commit().await?;
             return Ok(true);
         }

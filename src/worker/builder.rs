@@ -42,8 +42,24 @@ pub struct Builder {
     pub(super) hooks: Hooks,
 }
 
+/// What a test runs by hand: all but the hooks.
+#[cfg(feature = "testing")]
+pub(crate) struct Parts {
+    pub(crate) pool: PgPool,
+    pub(crate) registry: Registry,
+    pub(crate) config: Config,
+    pub(crate) jobs: Jobs,
+    pub(crate) around: Around,
+}
+
 /// Handlers and schedules.
 impl Builder {
+    #[cfg(feature = "testing")]
+    pub(crate) fn into_parts(self) -> Parts {
+        let Self { pool, registry, config, jobs, around, hooks: _ } = self;
+        Parts { pool, registry, config, jobs, around }
+    }
+
     pub(super) fn new(pool: PgPool) -> Self {
         Self {
             pool,

@@ -5,6 +5,13 @@ use std::time::Duration;
 use crate::{Error, Result};
 
 /// How a worker behaves. Every field has a default that is meant for production.
+///
+/// ```
+/// let mut config = watchbell::worker::Config::default();
+/// config.slots = 20;
+/// config.check()?;
+/// # Ok::<(), watchbell::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Config {

@@ -13,7 +13,7 @@ const OWNER: &str = "app";
 
 /// What a worker declares at its start.
 #[derive(Debug)]
-pub(super) struct Jobs {
+pub(crate) struct Jobs {
     pub(super) declaration: Declaration,
     /// The owner was named: its schedules are looked after even when none is declared any more.
     pub(super) owned: bool,
@@ -27,7 +27,7 @@ impl Default for Jobs {
 
 impl Jobs {
     /// Refuses what can be refused without a database.
-    pub(super) fn check(&self, registry: &Registry) -> Result<()> {
+    pub(crate) fn check(&self, registry: &Registry) -> Result<()> {
         self.declaration.check()?;
         for (schedule, handler) in self.declaration.jobs() {
             if registry.get(handler).is_none() {
@@ -43,7 +43,7 @@ impl Jobs {
     }
 
     /// Declares them; nothing is done for a worker that has none and names no owner.
-    pub(super) async fn declare(&self, conn: &mut PgConnection, registry: &Registry) -> Result<()> {
+    pub(crate) async fn declare(&self, conn: &mut PgConnection, registry: &Registry) -> Result<()> {
         if self.declaration.is_empty() && !self.owned {
             return Ok(());
         }

@@ -43,7 +43,7 @@ pub(super) async fn write(pool: PgPool, outlet: Outlet) {
 }
 
 /// One row per piece. `again`: the last try may have been committed without our hearing of it.
-async fn insert(pool: &PgPool, batch: &Batch, again: bool) -> sqlx::Result<()> {
+pub(crate) async fn insert(pool: &PgPool, batch: &Batch, again: bool) -> sqlx::Result<()> {
     let inserted = time::timeout(STATEMENT_MAX, async {
         match insert_once(pool, batch, again).await {
             Err(error) if is_missing_day(&error) => {

@@ -15,10 +15,10 @@ use super::{
     shared::{Phase, Shared},
 };
 use crate::{
-    handler::{Context, Facts},
+    handler::Context,
     lifecycle::{
         claim::Claimed,
-        execute::{Executed, execute, expired},
+        execute::{Executed, execute, expired, facts},
         finish::Finished,
     },
     retry::RetryPolicy,
@@ -53,23 +53,6 @@ pub(super) fn start(shared: &Arc<Shared>, run: Claimed) {
         attempt(&shared_by_task, id, fence).await;
     });
     shared.with_held(id, |held| held.task = Some(task.abort_handle()));
-}
-
-fn facts(run: &Claimed, timeout: Option<Duration>) -> Facts {
-    Facts {
-        run_id: run.id,
-        attempt: run.attempt,
-        max_attempts: run.max_attempts,
-        fence: run.fence,
-        worker: run.claimed_by,
-        handler: run.handler.clone(),
-        queue: run.queue.clone(),
-        schedule: run.schedule_name.clone(),
-        fire_at: run.fire_at,
-        run_at: run.run_at,
-        payload: run.payload.as_str().into(),
-        timeout,
-    }
 }
 
 async fn attempt(shared: &Shared, id: i64, fence: i64) {

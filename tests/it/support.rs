@@ -20,6 +20,7 @@ pub mod guard;
 pub mod journal;
 pub mod private;
 pub mod process;
+pub mod public;
 pub mod scene;
 mod shared;
 pub mod wait;

@@ -171,3 +171,8 @@ struct Readme;
 #[cfg(all(doctest, feature = "inventory"))]
 #[doc = include_str!("../docs/library.md")]
 struct Library;
+
+/// And what it says about tests.
+#[cfg(all(doctest, feature = "testing"))]
+#[doc = include_str!("../docs/testing.md")]
+struct Testing;

@@ -60,4 +60,14 @@ pub use registry::{Handler, IntoHandler, Registry};
 pub use transactional::{IntoTransactionalHandler, TransactionalHandler, Tx};
 
 /// Longest handler name, in bytes.
+///
+/// ```
+/// use watchbell::Registry;
+/// use watchbell::handler::NAME_BYTES_MAX;
+///
+/// async fn report() {}
+///
+/// assert!(Registry::new().handler("x".repeat(NAME_BYTES_MAX), report).check().is_ok());
+/// assert!(Registry::new().handler("x".repeat(NAME_BYTES_MAX + 1), report).check().is_err());
+/// ```
 pub const NAME_BYTES_MAX: usize = 128;

@@ -24,6 +24,16 @@
 //!
 //! **Whoever is called** gets `Idempotency-Key`, the run's number, the same in every attempt (unless the payload
 //! sets its own), and `X-Watchbell-Attempt`.
+//!
+//! **Limits** that are asked for are kept inside those of this module:
+//!
+//! ```
+//! use watchbell::handler::http::{CONNECT_TIMEOUT, Http, RESPONSE_BYTES, RESPONSE_BYTES_MAX, TIMEOUT};
+//!
+//! let patient = Http::new().timeout(2 * TIMEOUT).connect_timeout(CONNECT_TIMEOUT / 2).response_bytes(4 * RESPONSE_BYTES);
+//! assert!(4 * RESPONSE_BYTES <= RESPONSE_BYTES_MAX);
+//! # let _ = patient;
+//! ```
 
 mod address;
 mod body;

@@ -49,6 +49,13 @@ pub use limits::Limit;
 pub(crate) use payload::umask;
 
 /// Where programs are looked up that are given by name.
+///
+/// ```
+/// use watchbell::handler::shell::{PATH, Shell};
+///
+/// let shell = Shell::new().path(format!("/opt/jobs:{PATH}")).program("nightly.sh");
+/// # let _ = shell;
+/// ```
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The handler `shell`, and what the worker's configuration lets it do: nothing until a program is allowed.
@@ -225,6 +232,14 @@ impl Handler for Shell {
 
 /// Makes this process's memory and environment unreadable to others of its account, commands included; also
 /// disables its core dumps. For a worker that is started with the database's password in its environment.
+///
+/// ```no_run
+/// use watchbell::handler::shell;
+///
+/// shell::hide_environment(); // first thing in `main`
+/// let url = std::env::var("DATABASE_URL");
+/// # let _ = url;
+/// ```
 pub fn hide_environment() {
     guardian::hide();
 }

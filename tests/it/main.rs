@@ -51,6 +51,7 @@ mod output;
 mod package;
 mod planning;
 mod planning_properties;
+mod platforms;
 mod prune;
 mod races;
 mod rescue;

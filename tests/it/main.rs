@@ -60,6 +60,7 @@ mod rows;
 mod runs_view;
 mod secrets;
 mod shell;
+mod shell_secrets;
 mod shell_stop;
 mod silence;
 mod sql_functions;

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use super::forms::forms;
+use crate::handler::HandlerError;
 
 const STARS: &[u8] = b"***";
 
@@ -71,6 +72,15 @@ impl Mask {
         masking.push(bytes, &mut masked);
         masking.finish(&mut masked);
         masked
+    }
+
+    /// The same error without the secrets, and no longer than an error may be.
+    #[cfg(any(feature = "http", all(unix, feature = "shell")))]
+    pub(in crate::handler) fn error(&self, error: &HandlerError) -> HandlerError {
+        /// Longest message, in characters.
+        const CHARS_MAX: usize = 2000;
+        let text: String = self.text(&error.to_string()).chars().take(CHARS_MAX).collect();
+        HandlerError { source: text.into(), fatal: error.fatal, after: error.after }
     }
 
     /// A filter for bytes that come in chunks.

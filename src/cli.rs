@@ -4,6 +4,7 @@
 //! in one place, `exit.rs`.
 
 mod bench;
+mod confirm;
 mod connect;
 mod cron;
 mod demo;
@@ -11,14 +12,19 @@ mod enqueue;
 mod exit;
 mod file;
 mod generate;
+mod handlers;
 mod migrate;
 mod output;
+mod queue;
 mod runs;
 mod schedule;
 mod up;
 mod value;
 mod version;
+mod wait;
+mod watch;
 mod worker;
+mod workers;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -91,6 +97,15 @@ enum Command {
     /// Occurrences of work: waiting, running and over.
     #[command(subcommand)]
     Runs(runs::Verb),
+    /// What waits where, and whether it may start.
+    #[command(subcommand)]
+    Queue(queue::Verb),
+    /// Who serves what, and what nobody serves.
+    #[command(subcommand)]
+    Handlers(handlers::Verb),
+    /// The processes that do the work: which there are, and draining them.
+    #[command(subcommand)]
+    Workers(workers::Verb),
     /// The schema's versions.
     #[command(subcommand)]
     Migrate(migrate::Verb),
@@ -193,6 +208,9 @@ async fn brief(command: Command, setting: &Setting) -> Result<ExitCode> {
         Command::Cron(verb) => cron::run(verb, setting).await,
         Command::Schedule(verb) => schedule::run(verb, setting).await,
         Command::Runs(verb) => runs::run(verb, setting).await,
+        Command::Queue(verb) => queue::run(verb, setting).await,
+        Command::Handlers(verb) => handlers::run(verb, setting).await,
+        Command::Workers(verb) => workers::run(verb, setting).await,
         Command::Migrate(verb) => migrate::run(verb, setting).await,
         Command::Generate(verb) => generate::run(verb, setting),
         Command::Version => version::run(setting).await,

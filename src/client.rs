@@ -53,15 +53,18 @@ mod declaration;
 mod new_run;
 mod new_runs;
 mod new_schedule;
+mod queue_list;
 mod queues;
 mod retries;
 mod run_id;
 mod run_list;
 mod run_output;
+mod schedule_edit;
 mod schedule_list;
 mod schedule_steer;
 mod wait;
 mod when;
+mod worker_list;
 
 use sqlx::PgExecutor;
 
@@ -75,14 +78,17 @@ pub use declaration::{Declaration, Declared};
 pub use new_run::NewRun;
 pub use new_runs::{RUNS_MAX, insert_many};
 pub use new_schedule::{Change, NewSchedule};
+pub use queue_list::{LimitRow, QueueRow, limits, queues};
 pub use queues::{drain, pause_queue, resume_queue, undrain};
 pub use retries::{Failed, retry};
 pub use run_list::{RunRow, Runs, run};
 pub use run_output::{OutputRow, RunError, RunOutput, end_of_output, run_errors};
+pub use schedule_edit::ScheduleEdit;
 pub use schedule_list::{ScheduleRow, Schedules};
 pub use schedule_steer::{cancel_schedule, pause, resume, run_now, run_now_with, skip_next, unschedule};
 pub use wait::wait;
 pub use when::{Moment, When, cron, fixed_delay, fixed_rate, once};
+pub use worker_list::{HandlerRow, WorkerRow, handlers, known_handlers, worker, workers};
 
 /// What [`cancel`] did.
 ///

@@ -9,14 +9,14 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::PgConnection;
-use tokio::time::{Instant, sleep};
 
+use super::handlers::warn_if_unknown;
 use super::output::note;
 use super::value::{self, Limit};
-use super::{Setting, exit};
-use crate::client::{self, NewRun};
+use super::{Setting, wait};
+use crate::client::NewRun;
 use crate::error::{Error, Result};
-use crate::run::{RunId, Status};
+use crate::run::RunId;
 
 #[derive(Debug, Args)]
 pub(super) struct EnqueueArgs {
@@ -81,7 +81,8 @@ pub(super) async fn run(args: EnqueueArgs, setting: &Setting) -> Result<ExitCode
     };
     setting.output.one(&Enqueued { id, handler: &args.handler }, &id.to_string(), &id.to_string())?;
     note(&format!("{url}: run {id} waits for handler \"{}\"", args.handler));
-    if args.wait { wait(&mut connection, id, args.wait_timeout).await } else { Ok(ExitCode::SUCCESS) }
+    warn_if_unknown(&mut connection, &args.handler).await;
+    if args.wait { wait::wait(&mut connection, &[id], args.wait_timeout).await } else { Ok(ExitCode::SUCCESS) }
 }
 
 fn new_run(args: &EnqueueArgs) -> Result<NewRun> {
@@ -125,7 +126,7 @@ fn new_run(args: &EnqueueArgs) -> Result<NewRun> {
 }
 
 /// The text itself, a file's (`@path`) or standard input's (`-`).
-fn text_of(source: &str) -> Result<String> {
+pub(super) fn text_of(source: &str) -> Result<String> {
     if source == "-" {
         let mut text = String::new();
         let read = std::io::stdin().lock().read_to_string(&mut text);
@@ -145,23 +146,4 @@ async fn conflict(connection: &mut PgConnection, key: &str) -> Error {
     let run: Option<i64> = open.fetch_optional(connection).await.ok().flatten();
     let run = run.map_or_else(|| "an open run".to_owned(), |id| format!("run {id}"));
     Error::Conflict(format!("{run} has the unique key \"{key}\" and is not over; nothing is enqueued"))
-}
-
-async fn wait(connection: &mut PgConnection, id: RunId, limit: Option<Duration>) -> Result<ExitCode> {
-    let deadline = limit.map(|limit| Instant::now() + limit);
-    loop {
-        let run = client::run(&mut *connection, id).await?;
-        if run.status.is_terminal() {
-            note(&match &run.error {
-                Some(error) => format!("run {id} ended as {}: {error}", run.status),
-                None => format!("run {id} ended as {}", run.status),
-            });
-            return Ok(if run.status == Status::Normal { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) });
-        }
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            note(&format!("run {id} is {} still; stopped waiting", run.status));
-            return Ok(ExitCode::from(exit::TIMED_OUT));
-        }
-        sleep(Duration::from_millis(200)).await;
-    }
 }

@@ -1,6 +1,7 @@
 //! What goes to standard output: a table for people, or text for programs.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::ValueEnum;
@@ -28,6 +29,8 @@ pub(crate) enum Format {
 pub(crate) struct Output {
     format: Format,
     is_terminal: bool,
+    /// Whoever read it has gone away.
+    is_closed: AtomicBool,
 }
 
 /// One column of a table: its heading, and what it shows of a row.
@@ -35,7 +38,7 @@ pub(super) type Column<T> = (&'static str, fn(&T) -> String);
 
 impl Output {
     pub(super) fn new(format: Format) -> Self {
-        Self { format, is_terminal: io::stdout().is_terminal() }
+        Self { format, is_terminal: io::stdout().is_terminal(), is_closed: AtomicBool::new(false) }
     }
 
     /// Whether programs read it: then one JSON object a line is right for what comes bit by bit.
@@ -72,10 +75,18 @@ impl Output {
     pub(super) fn write_bytes(&self, bytes: &[u8]) -> Result<bool> {
         let mut stdout = io::stdout().lock();
         match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.is_closed.store(true, Ordering::Relaxed);
+                Ok(false)
+            }
             Err(error) => Err(Error::io("writing the result", error)),
             Ok(()) => Ok(true),
         }
+    }
+
+    /// Whether nobody reads it any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Relaxed)
     }
 
     /// Whether a person looks at it.

@@ -1,15 +1,18 @@
 //! `watchbell runs`: occurrences of work.
 
 mod logs;
+mod retry;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::Setting;
 use super::output::{note, optional, time};
-use super::value;
+use super::watch::Watch;
+use super::{value, wait};
 use crate::client::{self, Cancelled, RunError, RunRow, Runs};
 use crate::duration;
 use crate::error::Result;
@@ -23,6 +26,10 @@ pub(super) enum Verb {
     Show(ShowArgs),
     /// What a run printed, byte for byte.
     Logs(logs::LogsArgs),
+    /// Wait until runs are over: 0 if all ended well, 1 if one did not, 124 if the time is up.
+    Wait(WaitArgs),
+    /// Try again what has ended, as new runs.
+    Retry(retry::RetryArgs),
     /// Cancel runs; those that run are asked to stop.
     Cancel(CancelArgs),
 }
@@ -49,6 +56,8 @@ pub(super) struct ListArgs {
     /// Only older ones than this: the last of the page before.
     #[arg(long, value_name = "ID", value_parser = value::run_id)]
     before: Option<RunId>,
+    #[command(flatten)]
+    watch: Watch,
 }
 
 #[derive(Debug, Args)]
@@ -56,6 +65,16 @@ pub(super) struct ShowArgs {
     /// Which run.
     #[arg(value_parser = value::run_id)]
     id: RunId,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WaitArgs {
+    /// Which runs.
+    #[arg(required = true, value_name = "ID", value_parser = value::run_id)]
+    ids: Vec<RunId>,
+    /// How long to wait for all of them; then exit with 124.
+    #[arg(long, value_name = "DURATION", value_parser = value::any_duration)]
+    timeout: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
@@ -73,6 +92,11 @@ pub(super) async fn run(verb: Verb, setting: &Setting) -> Result<ExitCode> {
         Verb::List(args) => list(args, setting).await?,
         Verb::Show(args) => show(args.id, setting).await?,
         Verb::Logs(args) => logs::run(args, setting).await?,
+        Verb::Wait(args) => {
+            let mut connection = setting.connect(&setting.database()?).await?;
+            return wait::wait(&mut connection, &args.ids, args.timeout).await;
+        }
+        Verb::Retry(args) => retry::run(args, setting).await?,
         Verb::Cancel(args) => cancel(args, setting).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -116,9 +140,21 @@ async fn list(args: ListArgs, setting: &Setting) -> Result<()> {
         page = page.before(id);
     }
     let mut connection = setting.connect(&setting.database()?).await?;
-    let rows = page.fetch(&mut connection).await?;
+    args.watch
+        .show(setting, async || {
+            let rows = page.fetch(&mut connection).await?;
+            print(&rows, setting)?;
+            if let Some(last) = rows.last().filter(|_| rows.len() == args.limit as usize) {
+                note(&format!("there may be more: --before {}", last.id));
+            }
+            Ok(())
+        })
+        .await
+}
+
+fn print(rows: &[RunRow], setting: &Setting) -> Result<()> {
     setting.output.list(
-        &rows,
+        rows,
         &[
             ("ID", |row| row.id.to_string()),
             ("STATUS", |row| row.status.to_string()),
@@ -132,11 +168,7 @@ async fn list(args: ListArgs, setting: &Setting) -> Result<()> {
             ("ERROR", |row| optional(&row.error).chars().take(80).collect()),
         ],
         |row| row.id.to_string(),
-    )?;
-    if let Some(last) = rows.last().filter(|_| rows.len() == args.limit as usize) {
-        note(&format!("there may be more: --before {}", last.id));
-    }
-    Ok(())
+    )
 }
 
 fn took(row: &RunRow) -> String {

@@ -63,6 +63,30 @@ pub(super) fn time(text: &str) -> Result<DateTime<Utc>, String> {
     DateTime::parse_from_rfc3339(text).map(|time| time.to_utc()).map_err(problem)
 }
 
+/// An instant, or how long ago it was.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Since {
+    Time(DateTime<Utc>),
+    Ago(Duration),
+}
+
+impl Since {
+    /// The instant; the beginning of time for what was longer ago than that.
+    pub(super) fn at(self, now: DateTime<Utc>) -> DateTime<Utc> {
+        let ago = |ago| TimeDelta::from_std(ago).ok().and_then(|ago| now.checked_sub_signed(ago));
+        match self {
+            Self::Time(time) => time,
+            Self::Ago(duration) => ago(duration).unwrap_or(DateTime::UNIX_EPOCH),
+        }
+    }
+}
+
+/// An instant with its offset, or a duration before now.
+pub(super) fn since(text: &str) -> Result<Since, String> {
+    let problem = |_| "must be a time such as 2031-02-03T04:05:06Z, or how long ago, such as 2h".to_owned();
+    any_duration(text).map(Since::Ago).or_else(|_| time(text).map(Since::Time)).map_err(problem)
+}
+
 /// The id of a run.
 pub(super) fn run_id(text: &str) -> Result<RunId, String> {
     text.parse().map_err(|_| "must be the number of a run, from 1".to_owned())

@@ -3,7 +3,9 @@
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 
+use super::RunRow;
 use super::answer::answer;
+use crate::db::Named;
 use crate::error::Result;
 use crate::run::RunId;
 
@@ -84,6 +86,23 @@ impl Failed {
     #[must_use]
     pub fn max(self, runs: u32) -> Self {
         Self { max: Some(runs), ..self }
+    }
+
+    /// Reads the runs that [`retry`](Self::retry) would try again, the oldest first.
+    ///
+    /// # Errors
+    /// What the database answers.
+    pub async fn fetch(&self, executor: impl PgExecutor<'_>) -> Result<Vec<RunRow>> {
+        let query =
+            concat!(include_str!("../sql/client/run_columns.sql"), include_str!("../sql/client/list_failed.sql"));
+        let query = sqlx::query(query)
+            .bind(self.since)
+            .bind(self.handler.as_deref())
+            .bind(self.queue.as_deref())
+            .bind(self.schedule.as_deref())
+            .bind(i64::from(self.max.unwrap_or(1000)));
+        let rows = query.fetch_all(executor).await.named()?;
+        rows.iter().map(RunRow::read).collect::<Result<_, _>>().named()
     }
 
     /// Makes a new run for each that was not tried again yet; answers how many.

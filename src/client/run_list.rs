@@ -81,7 +81,7 @@ pub struct RunRow {
 }
 
 impl RunRow {
-    fn read(row: &PgRow) -> Result<Self, sqlx::Error> {
+    pub(super) fn read(row: &PgRow) -> Result<Self, sqlx::Error> {
         let payload: String = row.try_get("payload")?;
         Ok(Self {
             id: row.try_get("id")?,

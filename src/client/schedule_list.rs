@@ -12,6 +12,7 @@ use super::run_list::page_limit;
 use crate::db::Named;
 use crate::duration;
 use crate::error::{Error, Result};
+use crate::schedule::{Schedule, Spec};
 
 /// One schedule: its definition and what became of it so far.
 ///
@@ -63,6 +64,42 @@ pub struct ScheduleRow {
     pub overlap: String,
     /// What becomes of fire times that passed while no worker could act.
     pub misfire: String,
+    /// What happens at clock changes: `once` or `literal`.
+    pub dst: String,
+    /// How long to wait before each further attempt: a JSON object, or none for the default.
+    pub retry: Option<Box<RawValue>>,
+    /// How many open runs count as too many for `overlap`.
+    pub max_running: i32,
+    /// How late misfire `skip` may still act.
+    #[serde(serialize_with = "words")]
+    pub misfire_grace: Option<TimeDelta>,
+    /// How far back misfire `catch_up` reaches.
+    #[serde(serialize_with = "words")]
+    pub catch_up_window: Option<TimeDelta>,
+    /// How many runs misfire `catch_up` makes at most.
+    pub catch_up_limit: i32,
+    /// How long after it is due a run may still start; none is however late.
+    #[serde(serialize_with = "words")]
+    pub start_deadline: Option<TimeDelta>,
+    /// By how much at most a run is put off after its fire time.
+    #[serde(serialize_with = "words")]
+    pub jitter: Option<TimeDelta>,
+    /// After how many failed runs in a row it pauses by itself.
+    pub pause_after_failures: Option<i32>,
+    /// Runs with this key share a limit of how many run at a time.
+    pub concurrency_key: Option<String>,
+    /// `after_period` or `at_once`.
+    pub first_fire: String,
+    /// Nothing fires before it.
+    pub starts_at: Option<DateTime<Utc>>,
+    /// Nothing fires at or after it.
+    pub ends_at: Option<DateTime<Utc>>,
+    /// How many runs it may make in all.
+    pub max_fires: Option<i64>,
+    /// How many runs it has made.
+    pub fires_count: i64,
+    /// Where it says what to do when it fails.
+    pub runbook_url: Option<String>,
     /// The labels a worker must have, or `all`.
     pub target: Option<String>,
     /// What it is for.
@@ -121,8 +158,36 @@ impl ScheduleRow {
         self.cron.clone().or(period).or_else(at).unwrap_or_default()
     }
 
+    /// Its next `n` fire times as far as they are certain: one of `fixed_delay`, none while it is paused.
+    ///
+    /// A schedule that no worker has planned yet counts from when it was written.
+    pub fn upcoming(&self, n: usize) -> Vec<DateTime<Utc>> {
+        let dst = self.dst.parse().unwrap_or_default();
+        let spec = match (&self.cron, self.fixed_delay, self.fixed_rate, self.run_at) {
+            (Some(expression), ..) => Spec::cron(expression, &self.timezone, dst).ok(),
+            (_, Some(delay), ..) => Some(Spec::FixedDelay(delay)),
+            (_, _, Some(period), _) => Some(Spec::FixedRate(period)),
+            (.., at) => at.map(Spec::Once),
+        };
+        let Some(spec) = spec.filter(|_| self.paused_at.is_none()) else { return vec![] };
+        let mut schedule = Schedule::new(self.id, spec, self.updated_at);
+        schedule.first_fire = self.first_fire.parse().unwrap_or_default();
+        (schedule.starts_at, schedule.ends_at) = (self.starts_at, self.ends_at);
+        let left = self.max_fires.map_or(n, |most| usize::try_from(most - self.fires_count).unwrap_or(0).min(n));
+        match self.next_fire_at {
+            Some(next) if matches!(schedule.spec, Spec::Cron(_) | Spec::FixedRate(_)) => {
+                schedule.anchor_at = Some(next);
+                schedule.upcoming(next - TimeDelta::microseconds(1), left)
+            }
+            Some(next) => vec![next],
+            None if self.status == "pending" => schedule.upcoming(self.updated_at - TimeDelta::microseconds(1), left),
+            None => vec![],
+        }
+    }
+
     fn read(row: &PgRow) -> Result<Self, sqlx::Error> {
         let payload: String = row.try_get("payload")?;
+        let retry: Option<String> = row.try_get("retry")?;
         Ok(Self {
             id: row.try_get("id")?,
             name: row.try_get("name")?,
@@ -140,6 +205,22 @@ impl ScheduleRow {
             timeout: elapsed(row, "timeout")?,
             overlap: row.try_get("overlap")?,
             misfire: row.try_get("misfire")?,
+            dst: row.try_get("dst")?,
+            retry: retry.map(RawValue::from_string).transpose().map_err(|e| sqlx::Error::Decode(e.into()))?,
+            max_running: row.try_get("max_running")?,
+            misfire_grace: elapsed(row, "misfire_grace")?,
+            catch_up_window: elapsed(row, "catch_up_window")?,
+            catch_up_limit: row.try_get("catch_up_limit")?,
+            start_deadline: elapsed(row, "start_deadline")?,
+            jitter: elapsed(row, "jitter")?,
+            pause_after_failures: row.try_get("pause_after_failures")?,
+            concurrency_key: row.try_get("concurrency_key")?,
+            first_fire: row.try_get("first_fire")?,
+            starts_at: row.try_get("starts_at")?,
+            ends_at: row.try_get("ends_at")?,
+            max_fires: row.try_get("max_fires")?,
+            fires_count: row.try_get("fires_count")?,
+            runbook_url: row.try_get("runbook_url")?,
             target: row.try_get("target")?,
             description: row.try_get("description")?,
             owner: row.try_get("owner")?,
@@ -168,12 +249,12 @@ impl ScheduleRow {
 }
 
 /// An interval as elapsed time: a day is 24 hours. Months are refused before they are stored.
-fn elapsed(row: &PgRow, column: &str) -> Result<Option<TimeDelta>, sqlx::Error> {
+pub(super) fn elapsed(row: &PgRow, column: &str) -> Result<Option<TimeDelta>, sqlx::Error> {
     let interval: Option<PgInterval> = row.try_get(column)?;
     Ok(interval.map(|i| TimeDelta::days(i64::from(i.days)) + TimeDelta::microseconds(i.microseconds)))
 }
 
-fn words<S: Serializer>(value: &Option<TimeDelta>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn words<S: Serializer>(value: &Option<TimeDelta>, serializer: S) -> Result<S::Ok, S::Error> {
     value.map(duration::words).serialize(serializer)
 }
 

@@ -28,8 +28,6 @@ mod forms;
 mod function;
 #[cfg(feature = "http")]
 pub mod http;
-#[cfg(any(feature = "http", feature = "bin", all(unix, feature = "shell")))]
-mod nearest;
 mod options;
 mod outcome;
 mod output;
@@ -47,8 +45,6 @@ pub use blocking::{Blocking, blocking};
 pub(crate) use context::Facts;
 pub use context::{Context, StopReason};
 pub use extract::{FromContext, Need, Payload, State};
-#[cfg(feature = "bin")]
-pub(crate) use nearest::did_you_mean_one_of;
 pub use options::HandlerOptions;
 pub use outcome::{HandlerError, HandlerResult, IntoOutcome, Outcome, fatal, retry_after, snooze};
 pub use output::Stream;

@@ -122,6 +122,7 @@
 mod clock;
 pub mod duration;
 pub mod error;
+mod nearest;
 pub mod retry;
 pub mod run;
 pub mod schedule;

@@ -8,7 +8,7 @@ use toml::{
 };
 
 use super::options::{Known, Options};
-use crate::handler::did_you_mean_one_of;
+use crate::nearest::did_you_mean_one_of;
 
 /// A section whose keys are names of the user's own.
 const SECRETS: &str = "secrets";

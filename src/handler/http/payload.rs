@@ -10,7 +10,7 @@ use reqwest::{
 use serde_json::{Map, Value};
 
 use super::success::Success;
-use crate::{duration, handler::nearest::did_you_mean_one_of};
+use crate::{duration, nearest::did_you_mean_one_of};
 
 const KEYS: [&str; 8] = ["url", "method", "headers", "body", "success", "expect_body", "timeout", "follow_redirects"];
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];

@@ -8,8 +8,8 @@ use nix::unistd::geteuid;
 
 use super::guardian::hard_limit;
 use crate::duration;
-use crate::handler::nearest::did_you_mean_one_of;
 use crate::handler::size;
+use crate::nearest::did_you_mean_one_of;
 
 /// A limit of the system on each process of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

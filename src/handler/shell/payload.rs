@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::limits::Limit;
-use crate::handler::nearest::did_you_mean_one_of;
+use crate::nearest::did_you_mean_one_of;
 
 const KEYS: [&str; 10] =
     ["argv", "command", "env", "cwd", "stdin", "run_as", "umask", "limits", "success_exit_codes", "fatal_exit_codes"];

@@ -4,48 +4,88 @@
 //! calls the *handler* that each names, and records one end: `normal`, `failed` or `cancelled`. Workers are
 //! interchangeable, there is no leader, and the database's clock decides. Start as many as you like.
 //!
-//! # A worker
-//!
-//! A [`handler`] is an async function of what it needs: the run's payload, its [`Context`], [`State`] of the
-//! application. An error means another attempt later, unless it is [`fatal`]; a panic is a failure like any
-//! other.
+//! # One job, one line
 //!
 //! ```no_run
-//! use watchbell::{Context, HandlerResult, Worker, db, migrate};
+//! use watchbell::{Worker, cron, db, fixed_delay, migrate, minutes};
 //!
-//! #[derive(serde::Deserialize)]
-//! struct Mail { to: String }
+//! async fn report() {}
+//! async fn sync() -> std::io::Result<()> { Ok(()) }
 //!
-//! async fn mail(mail: Mail, ctx: Context) -> HandlerResult {
-//!     // the run's number is the same in every attempt: an idempotency key
-//!     println!("run {}, attempt {}: mail to {}", ctx.run_id(), ctx.attempt(), mail.to);
-//!     Ok(())
-//! }
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let pool = db::pool(&std::env::var("DATABASE_URL")?.parse()?, 20).await?;
+//! migrate::up(&mut *pool.acquire().await?).await?; // any number of processes may, at every start
 //!
-//! # async fn example(url: &str) -> Result<(), Box<dyn std::error::Error>> {
-//! let pool = db::pool(&url.parse()?, 20).await?;
-//! migrate::up(&mut *pool.acquire().await?).await?; // any number of processes may
 //! let ctrl_c = async { tokio::signal::ctrl_c().await.unwrap_or(()) };
-//! Worker::builder(pool).handler("mail", mail).run(ctrl_c).await?; // drains before it returns
+//! Worker::builder(pool)
+//!     .owner("shop") // another application on this database has another name
+//!     .schedule("nightly", cron("0 2 * * *").timezone("Europe/Paris"), report)
+//!     .schedule("sync", fixed_delay(minutes(5)), sync)
+//!     .run(ctrl_c) // drains before it returns
+//!     .await?;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! # A run
+//! [`schedule`](worker::Builder::schedule) registers a function and declares the schedule of its name, of one of four
+//! kinds: [`cron()`] by a wall clock, [`fixed_delay`] counted from the last run's end, [`fixed_rate`] from its start,
+//! [`once`]. Every replica declares it at every start; the same again changes nothing. What becomes of a fire time
+//! while the last run is still going is its [`overlap`](schedule::Overlap), of one that passed while no worker was there
+//! its [`misfire`](schedule::Misfire) policy; [`client::When`] has all options.
+//!
+//! # What does the work
+//!
+//! A [`handler`] is an async function of what it needs: the run's payload, its [`Context`], [`State`] of the
+//! application. An error means another attempt later, unless it is [`fatal`]; a panic is a failure like any other.
+//!
+//! ```no_run
+//! use watchbell::{Context, HandlerResult, State, Worker, fatal};
+//!
+//! #[derive(serde::Deserialize)]
+//! struct Mail { to: String }
+//!
+//! #[derive(Clone)]
+//! struct Mailer { from: String }
+//!
+//! async fn mail(mail: Mail, State(mailer): State<Mailer>, ctx: Context) -> HandlerResult {
+//!     if !mail.to.contains('@') {
+//!         return Err(fatal("no such address")); // another attempt would not help
+//!     }
+//!     // the run's number is the same in every attempt: an idempotency key
+//!     ctx.log(format!("run {}, attempt {}: {} to {}", ctx.run_id(), ctx.attempt(), mailer.from, mail.to));
+//!     Ok(())
+//! }
+//!
+//! # fn example(pool: sqlx::PgPool) -> watchbell::worker::Builder {
+//! Worker::builder(pool).state(Mailer { from: "shop@example.com".to_owned() }).handler("mail", mail)
+//! # }
+//! ```
+//!
+//! - An [`Outcome`] says more than success: [`snooze`] is again later, without using up an attempt.
+//! - [`transactional`](worker::Builder::transactional) takes a function that gets the transaction ([`Tx`]) in which its
+//!   run's end is recorded; [`blocking`] makes a handler of one that blocks its thread.
+//! - [`HandlerOptions`] limit how many runs of a handler go on at once, and their time;
+//!   [`around`](worker::Builder::around) puts code around every handler.
+//! - [`on_finish`](worker::Builder::on_finish), `on_start`, `on_retry` and `on_lost` tell what became of a run.
+//! - A job may stand in a file of its own and register itself: [`submit!`], and
+//!   [`plugins`](worker::Builder::plugins) in `main`.
+//! - [`start`](worker::Builder::start) answers a [`Handle`](worker::Handle) to a worker in the background.
+//!
+//! # One run
 //!
 //! Whatever is inserted in your transaction exists if you commit: from Rust, or by anything that speaks SQL
 //! (`INSERT INTO watchbell.runs (handler, payload) VALUES ('mail', '{"to": "a@b.c"}')`).
 //!
 //! ```no_run
 //! # async fn example(pool: sqlx::PgPool) -> Result<(), Box<dyn std::error::Error>> {
-//! use std::time::Duration;
 //! use watchbell::client::{self, NewRun};
+//! use watchbell::minutes;
 //!
 //! let mut tx = pool.begin().await?;
 //! sqlx::query("insert into orders (id) values (7)").execute(&mut *tx).await?;
 //! let run = NewRun::new("mail")
 //!     .payload(&serde_json::json!({"to": "a@b.c"}))?
-//!     .delay(Duration::from_secs(60))
+//!     .delay(minutes(1))
 //!     .unique_key("order-7") // None is answered while such a run is open
 //!     .insert(&mut *tx)
 //!     .await?;
@@ -59,47 +99,14 @@
 //! # }
 //! ```
 //!
-//! # A schedule
+//! What people do in SQL a program does with the same words, in its own transaction: [`client::pause`],
+//! [`client::run_now`], [`client::skip_next`], [`client::backfill()`], [`client::retry`], [`client::pause_queue`] and
+//! others of [`client`]; [`client::wait()`] waits for a run's end.
 //!
-//! Four kinds: [`cron()`] by a wall clock, [`fixed_delay`] counted from the last run's end, [`fixed_rate`] from
-//! its start, [`once`]. One line adds a job: a handler, and the schedule of its name. Every replica declares
-//! it at every start, and the same again changes nothing.
+//! # Tests
 //!
-//! ```no_run
-//! use watchbell::schedule::{Misfire, Overlap};
-//! use watchbell::{Worker, cron, fixed_delay, minutes};
-//!
-//! async fn report() {}
-//! async fn sync() {}
-//!
-//! # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
-//! let nightly = cron("0 2 * * *")
-//!     .timezone("Europe/Paris")
-//!     .overlap(Overlap::Skip) // while the last one still runs
-//!     .misfire(Misfire::FireOnce); // after an outage: the latest fire time only
-//! Worker::builder(pool)
-//!     .owner("shop") // another application on this database has another name
-//!     .schedule("nightly", nightly, report)
-//!     .schedule("sync", fixed_delay(minutes(5)), sync)
-//!     .run(std::future::pending())
-//!     .await
-//! # }
-//! ```
-//!
-//! What people do in SQL a program does as well, in its own transaction: [`client::pause`], [`client::run_now`],
-//! [`client::skip_next`], [`client::backfill()`], [`client::retry`], [`client::pause_queue`] and others; and
-//! [`client::wait()`] waits for a run's end.
-//!
-//! # What holds
-//!
-//! - A fire time acts at most once and is always accounted for, as a run or as a skip with its reason.
-//! - A run starts at least once (at most once with `max_attempts = 1`) and has exactly one accepted end. Every
-//!   write about it is guarded by a fencing token, so a worker that wakes up late changes nothing.
-//! - What a [transactional handler](worker::Builder::transactional) writes and the end of its run are one
-//!   commit. Other effects may happen twice, when a worker is cut off from the database and goes on.
-//! - A killed worker's runs are taken over in about 2 s, those of a lost host within its lease (15 s) and 2 s.
-//!
-//! A schedule's fire times need no database to be computed:
+//! With the feature `testing` your tests crank the engine by hand, at a time that they set: [`testing::Engine`] fires,
+//! claims and calls your real handlers, and nothing sleeps. When a schedule fires needs no database at all:
 //!
 //! ```
 //! use chrono::{TimeZone, Utc};
@@ -111,12 +118,26 @@
 //! # Ok::<(), watchbell::schedule::CronError>(())
 //! ```
 //!
+//! # What holds
+//!
+//! - A fire time acts at most once and is always accounted for, as a run or as a skip with its reason.
+//! - A run starts at least once (at most once with `max_attempts = 1`) and has exactly one accepted end. Every
+//!   write about it is guarded by a fencing token, so a worker that wakes up late changes nothing.
+//! - What a [transactional handler](worker::Builder::transactional) writes and the end of its run are one
+//!   commit. Other effects may happen twice, when a worker is cut off from the database and goes on.
+//! - A killed worker's runs are taken over in about 2 s, those of a lost host within its lease (15 s) and 2 s.
+//!
 //! # Features
 //!
-//! `bin`, on by default, is the command line program; a library writes `default-features = false` and gets
-//! none of its crates. `shell` and `http` are the handlers of these names, for your own worker. `embedded`
-//! starts a private PostgreSQL. `inventory` lets jobs register themselves by one `submit!` in any file.
-//! `testing` lets your tests crank the engine by hand, at a time that they set.
+//! | feature | what it brings |
+//! |---|---|
+//! | `bin`, on by default | the command line program; a library writes `default-features = false` and gets none of its crates |
+//! | `shell`, `http` | the handlers of these names, for your own worker |
+//! | `inventory` | [`submit!`]: jobs that register themselves |
+//! | `testing` | the module [`testing`] |
+//! | `embedded` | a private PostgreSQL, started by your program |
+//!
+//! Rust 1.94 or later. `shell` and `embedded` are for Unix; elsewhere the one is not there and the other refuses.
 
 #[cfg(feature = "bin")]
 mod clock;

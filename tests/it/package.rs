@@ -26,11 +26,13 @@ fn the_bare_library_brings_no_web_and_no_command_line() {
 }
 
 #[test]
-fn readme_and_manifest_name_the_same_rust() {
+fn readme_crate_page_and_manifest_name_the_same_rust() {
     let read = |name: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
     let manifest = read("Cargo.toml");
     let stated = manifest.lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap().trim_matches('"');
-    let readme = read("README.md");
-    let named: Vec<&str> = readme.match_indices("Rust 1.").map(|(at, _)| &readme[at + 5..at + 9]).collect();
-    assert!(!named.is_empty() && named.iter().all(|version| *version == stated), "{named:?}, not {stated}");
+    for page in ["README.md", "src/lib.rs"] {
+        let text = read(page);
+        let named: Vec<&str> = text.match_indices("Rust 1.").map(|(at, _)| &text[at + 5..at + 9]).collect();
+        assert!(!named.is_empty() && named.iter().all(|version| *version == stated), "{page}: {named:?}, not {stated}");
+    }
 }

@@ -63,7 +63,7 @@ fn find<'a>(guards: impl Fn(&str) -> bool, has: impl Fn(&str) -> Option<&'a &'st
 }
 
 /// The lines of code, by number, that are not under a `cfg` of this kind.
-fn unguarded<'a>(text: &'a str, guards: impl Fn(&str) -> bool) -> Vec<(usize, &'a str)> {
+fn unguarded(text: &str, guards: impl Fn(&str) -> bool) -> Vec<(usize, &str)> {
     let mut lines = vec![];
     let mut guarded: Option<usize> = None; // how far in stands what is guarded
     for (line, number) in text.lines().zip(1..) {

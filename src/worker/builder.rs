@@ -331,7 +331,6 @@ impl Builder {
 
     /// How many bytes are kept of what one attempt prints, half of them from its start, half from its end; 4 KiB
     /// to 4 MiB, 256 KiB by default.
-    #[must_use]
     pub fn output_limit(mut self, bytes: usize) -> Self {
         self.config.output_limit = bytes;
         self

@@ -15,7 +15,8 @@ pub(super) async fn resolve(payload: &mut Map<String, Value>, secrets: &Secrets)
     if let Some((key, _)) = payload.iter().find(|(key, value)| !is_place(key) && refers(value)) {
         return Err(fatal(if matches!(key.as_str(), "argv" | "command") {
             format!(
-                "\"{key}\" must not refer to a secret: every account of the host can see the arguments of a process; use \"env\" or \"stdin\""
+                "\"{key}\" must not refer to a secret: every account of the host can see the \
+                 arguments of a process; use \"env\" or \"stdin\""
             )
         } else {
             format!("{key:?} must not refer to a secret; only \"env\" and \"stdin\" may")

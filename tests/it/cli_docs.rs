@@ -59,9 +59,9 @@ fn every_command_stands_in_its_page_with_an_example_that_has_only_known_options(
             );
         }
     }
-    let unknown = examples.iter().filter(|line| {
-        !found.iter().any(|(command, _)| **line == command || line.starts_with(&format!("{command} ")))
-    });
+    let unknown = examples
+        .iter()
+        .filter(|line| !found.iter().any(|(command, _)| **line == command || line.starts_with(&format!("{command} "))));
     problems.extend(unknown.map(|line| format!("watchbell {line}: there is no such command")));
     assert!(problems.is_empty(), "docs/cli.md:\n{}", problems.join("\n"));
 }

@@ -40,6 +40,12 @@ async fn an_added_schedule_is_told_in_words_with_its_next_fire_times() {
     assert_eq!((&show(url, "beat")["fixed_rate"], &show(url, "beat")["overlap"]), (&"1h30m".into(), &"skip".into()));
     assert_eq!(show(url, "sync")["timeout"], Value::Null);
     assert_eq!(show(url, "once")["payload"]["a"], 1);
+    let yaml = done(url, &["schedule", "next", "once", "-o", "yaml"]);
+    assert_eq!(yaml, "name: once\nnext:\n- \"2031-02-03T04:05:06Z\"\n");
+    let yaml = done(url, &["schedule", "list", "-o", "yaml"]);
+    assert_eq!(yaml.matches("\n  id: ").count(), 3, "{yaml}");
+    assert!(yaml.contains("\n  payload:\n    a: 1\n") && yaml.contains("\n  tags: []\n"), "{yaml}");
+    assert!(yaml.contains("\n  cron: 0 2 * * *\n") && yaml.contains("\n  timeout: null\n"), "{yaml}");
 }
 
 #[tokio::test]
@@ -47,7 +53,11 @@ async fn a_schedule_that_cannot_be_is_refused_before_it_is_sent() {
     let add = |more: &[&str]| refused(None, &[&["schedule", "add", "x", "report"], more].concat());
     assert_eq!(
         add(&["--cron", "0 25 * * *"]),
-        (2, "error: schedule \"x\": invalid cron expression \"0 25 * * *\": hour \"25\" is out of range 0-23".to_owned())
+        (
+            2,
+            "error: schedule \"x\": invalid cron expression \"0 25 * * *\": hour \"25\" is out of range 0-23"
+                .to_owned()
+        )
     );
     let (code, stderr) = add(&["--cron", "0 0 31 2 *"]);
     assert_eq!(code, 2);
@@ -59,6 +69,7 @@ async fn a_schedule_that_cannot_be_is_refused_before_it_is_sent() {
 
     let database = Database::fresh().await;
     let url = Some(database.url.as_str());
+    execute(&database, "insert into watchbell.handlers (name) values ('report')").await;
     // what only the database finds: its sentence and its hint
     let (code, stderr) = refused(url, &["schedule", "add", "x", "report", "--every", "10ms"]);
     assert_eq!(code, 2);
@@ -74,7 +85,8 @@ async fn a_schedule_that_cannot_be_is_refused_before_it_is_sent() {
 async fn a_handler_that_nobody_registered_is_warned_of_with_the_nearest() {
     let database = Database::fresh().await;
     execute(&database, "insert into watchbell.handlers (name) values ('report'), ('mail')").await;
-    let warning = "warning: no worker has ever registered handler \"reprot\", so it will wait; did you mean \"report\"?";
+    let warning =
+        "warning: no worker has ever registered handler \"reprot\", so it will wait; did you mean \"report\"?";
     let Ended(_, _, stderr) = run(Some(&database.url), &["schedule", "add", "x", "reprot", "--every", "5m"]);
     assert_eq!(stderr.matches("no worker has ever registered").count(), 1, "{stderr}");
     assert!(stderr.contains(warning), "{stderr}");
@@ -131,7 +143,10 @@ async fn an_unknown_schedule_is_3_with_the_nearest_name() {
     for verb in verbs {
         let (code, stderr) = refused(Some(url), &[&["schedule"], *verb].concat());
         assert_eq!(code, 3, "{verb:?}: {stderr}");
-        assert!(stderr.starts_with("error: schedule \"nigthly\" does not exist; did you mean \"nightly\"?"), "{stderr}");
+        assert!(
+            stderr.starts_with("error: schedule \"nigthly\" does not exist; did you mean \"nightly\"?"),
+            "{stderr}"
+        );
     }
 }
 
@@ -167,7 +182,10 @@ async fn a_schedule_is_paused_skipped_run_and_deleted() {
 
     let (code, stderr) = refused(Some(url), &["schedule", "delete", "x"]);
     assert_eq!(code, 2);
-    assert!(stderr.starts_with("error: --yes: is missing, and there is no terminal to ask: this would delete x of "), "{stderr}");
+    assert!(
+        stderr.starts_with("error: --yes: is missing, and there is no terminal to ask: this would delete x of "),
+        "{stderr}"
+    );
     done(url, &["schedule", "delete", "x", "--yes"]);
     assert_eq!(done(url, &["schedule", "list", "-o", "name"]), "y\n");
     assert_eq!(ask::one::<i64>(&database.pool, "select count(*) from watchbell.runs").await, 2, "its runs stay");

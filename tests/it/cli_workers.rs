@@ -49,7 +49,7 @@ async fn a_drain_that_was_not_seen_yet_is_taken_back() {
 #[tokio::test]
 async fn draining_waits_until_the_worker_has_stopped() {
     let database = Database::fresh().await;
-    let mut worker = Program::worker(&database.url, &["--name", "one"]);
+    let mut worker = Program::worker(&database.url, &["--name", "one", "--enable-sql"]);
     let is_there = "exists (select from watchbell.workers where name = 'one' and state = 'running')";
     until_true(&database.pool, is_there, Duration::from_secs(20)).await;
     let Ended(code, stdout, stderr) = run(Some(&database.url), &["workers", "drain", "one", "--wait"]);

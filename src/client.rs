@@ -16,6 +16,34 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Steering
+//!
+//! What people do in SQL, with the same functions and the same words; each call stands in `watchbell.activity`.
+//!
+//! ```no_run
+//! # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
+//! use watchbell::client;
+//!
+//! client::pause(&pool, "nightly", Some("the warehouse moves"), None).await?;
+//! let skipped = client::skip_next(&pool, "beat").await?; // the fire time that will make no run
+//! let run = client::run_now(&pool, "nightly").await?; // a paused schedule runs when asked to
+//! client::run_now_with(&pool, "nightly", &serde_json::json!({"day": "2026-03-01"})).await?;
+//! client::resume(&pool, "nightly").await?;
+//! client::cancel_schedule(&pool, "beat", Some("too many")).await?; // its open runs; it fires on
+//! client::unschedule(&pool, "once").await?;
+//!
+//! client::pause_queue(&pool, "mails", Some("the mail server is down")).await?;
+//! client::resume_queue(&pool, "mails").await?;
+//!
+//! client::drain(&pool, 7, Some("new kernel")).await?; // the worker with this number
+//! if !client::undrain(&pool, 7).await? {
+//!     println!("nobody had asked it to");
+//! }
+//! # let _ = (skipped, run);
+//! # Ok(())
+//! # }
+//! ```
 
 mod activity;
 mod answer;
@@ -63,6 +91,20 @@ pub use when::{Moment, When, cron, fixed_delay, fixed_rate, once};
 pub use worker_list::{HandlerRow, WorkerRow, handlers, known_handlers, worker, workers};
 
 /// What [`cancel`] did.
+///
+/// ```no_run
+/// # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
+/// use watchbell::RunId;
+/// use watchbell::client::{self, Cancelled};
+///
+/// match client::cancel(&pool, RunId(7), Some("the order was withdrawn")).await? {
+///     Cancelled::Waiting => println!("it will not start"),
+///     Cancelled::Requested => println!("it is being stopped"),
+///     Cancelled::Finished => println!("too late"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cancelled {
     /// It was waiting and is over, with status `cancelled`.

@@ -3,6 +3,23 @@
 //! A [`DatabaseUrl`] may name several hosts; the first that is not a standby is taken. Every session
 //! gets the same settings (see [`Session`]), so that no statement of ours can hang for ever and no
 //! default of the server changes what our statements mean.
+//!
+//! ```no_run
+//! use watchbell::db::{self, DatabaseUrl, Session};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! // from WATCHBELL_DATABASE_URL, DATABASE_URL or libpq's variables
+//! let url = DatabaseUrl::configured(None)?.ok_or("no database is configured")?;
+//! let mut connection = db::connect(&url).await?;
+//! let rows = sqlx::query("select 1").execute(&mut connection).await.map_err(db::refusal)?;
+//!
+//! let session = Session { statement_timeout: watchbell::seconds(5), ..Session::named("shop") };
+//! let pool = db::pool_with(&url, &session, 20).await?; // for handlers
+//! let single = db::connect_as(&url, &session).await?;
+//! # let _ = (rows, pool, single);
+//! # Ok(())
+//! # }
+//! ```
 
 mod pool;
 mod refusal;

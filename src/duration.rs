@@ -2,6 +2,21 @@
 //!
 //! A duration is elapsed time: a day is 24 hours and a week seven of them. Months and years have no
 //! length and are refused. The unit of account is the millisecond; what is finer is cut off.
+//!
+//! ```
+//! use chrono::TimeDelta;
+//! use watchbell::duration::{self, LONGEST, days, hours, millis, minutes, seconds};
+//!
+//! let read = duration::parse("1h30m")?;
+//! assert_eq!(read, duration::parse("PT1H30M")?);
+//! assert_eq!(duration::words(read), "1h30m");
+//! assert_eq!(duration::from_interval(0, 1, 500_000)?, TimeDelta::milliseconds(86_400_500)); // months, days, microseconds
+//! assert!(duration::parse("101 years").is_err() && duration::parse("36525 days")? == LONGEST);
+//!
+//! assert_eq!(hours(1) + minutes(30), seconds(5_400));
+//! assert_eq!(days(1) + millis(1), millis(86_400_001));
+//! # Ok::<(), watchbell::duration::DurationError>(())
+//! ```
 
 use std::time::Duration;
 
@@ -20,6 +35,13 @@ const NS_PER_DAY: u64 = 24 * NS_PER_HOUR;
 const NS_PER_WEEK: u64 = 7 * NS_PER_DAY;
 
 /// Why a text is not a duration, in one sentence.
+///
+/// ```
+/// use watchbell::duration::{self, DurationError};
+///
+/// let error: DurationError = duration::parse("1 month").unwrap_err();
+/// assert!(error.to_string().ends_with("months and years have no fixed length; use weeks or days"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid duration \"{}\": {problem}", crate::duration::shown(.text))]
 pub struct DurationError {

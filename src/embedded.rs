@@ -22,6 +22,40 @@
 //! postgres.log  set aside as postgres.log.1 at a start when above 10 MB
 //! start.lock    held by who is starting        supervisor.lock    held by a living supervisor
 //! ```
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//! use watchbell::embedded::{self, Binaries, Halt, Keep, Options, Server};
+//!
+//! fn main() -> ExitCode {
+//!     if let Some(code) = embedded::supervise() {
+//!         return code; // this process was the supervisor
+//!     }
+//!     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+//!     match runtime.block_on(work()) {
+//!         Ok(()) => ExitCode::SUCCESS,
+//!         Err(error) => {
+//!             eprintln!("{error}");
+//!             ExitCode::FAILURE
+//!         }
+//!     }
+//! }
+//!
+//! async fn work() -> watchbell::Result<()> {
+//!     match Binaries::find() {
+//!         Ok(found) => println!("PostgreSQL {} of {}", found.major, found.dir.display()),
+//!         Err(error) => println!("a build is downloaded: {error}"),
+//!     }
+//!     let options = Options::kept_at(embedded::state_directory().join("shop")).setting("shared_buffers", "256MB");
+//!     assert!(matches!(&options.keep, Keep::At(dir) if dir.ends_with("shop")));
+//!     let mut server = Server::start(options).await?;
+//!     println!("psql '{}'", server.url());
+//!
+//!     server.halt(Halt::Immediate).await?; // as a power failure would
+//!     server.resume().await?;
+//!     server.stop().await
+//! }
+//! ```
 
 #[cfg(unix)]
 mod account;

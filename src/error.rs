@@ -63,6 +63,22 @@ pub enum Error {
 }
 
 /// How the schema in the database differs from what this build works with.
+///
+/// ```no_run
+/// # async fn example(connection: &mut sqlx::PgConnection) -> watchbell::Result<()> {
+/// use watchbell::error::{Error, SchemaMismatch};
+/// use watchbell::migrate;
+///
+/// match migrate::check(connection).await {
+///     Err(Error::Schema(SchemaMismatch::Missing | SchemaMismatch::TooOld { .. })) => {
+///         migrate::up(connection).await?;
+///     }
+///     Err(Error::Schema(SchemaMismatch::TooNew { known, .. })) => println!("this build knows version {known} only"),
+///     other => other?,
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SchemaMismatch {
     /// There is no schema `watchbell`.
@@ -133,6 +149,21 @@ const TRANSIENT: &[&str] = &[
 ];
 
 /// Whether sending the same work again, on a fresh connection if need be, can succeed.
+///
+/// ```no_run
+/// # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
+/// use watchbell::error::is_transient;
+///
+/// let mut tries = 3;
+/// loop {
+///     match sqlx::query("update stock set left = left - 1").execute(&pool).await {
+///         Err(error) if tries > 0 && is_transient(&error) => tries -= 1,
+///         answer => break answer?,
+///     }
+/// };
+/// # Ok(())
+/// # }
+/// ```
 pub fn is_transient(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(e) => e.code().is_some_and(|c| c.starts_with("08") || TRANSIENT.contains(&c.as_ref())),

@@ -28,8 +28,6 @@ mod forms;
 mod function;
 #[cfg(feature = "http")]
 pub mod http;
-#[cfg(any(feature = "http", feature = "bin"))]
-mod nearest;
 mod options;
 mod outcome;
 mod output;
@@ -47,8 +45,6 @@ pub use blocking::{Blocking, blocking};
 pub(crate) use context::Facts;
 pub use context::{Context, StopReason};
 pub use extract::{FromContext, Need, Payload, State};
-#[cfg(feature = "bin")]
-pub(crate) use nearest::did_you_mean;
 pub use options::HandlerOptions;
 pub use outcome::{HandlerError, HandlerResult, IntoOutcome, Outcome, fatal, retry_after, snooze};
 pub use output::Stream;
@@ -60,4 +56,14 @@ pub use registry::{Handler, IntoHandler, Registry};
 pub use transactional::{IntoTransactionalHandler, TransactionalHandler, Tx};
 
 /// Longest handler name, in bytes.
+///
+/// ```
+/// use watchbell::Registry;
+/// use watchbell::handler::NAME_BYTES_MAX;
+///
+/// async fn report() {}
+///
+/// assert!(Registry::new().handler("x".repeat(NAME_BYTES_MAX), report).check().is_ok());
+/// assert!(Registry::new().handler("x".repeat(NAME_BYTES_MAX + 1), report).check().is_err());
+/// ```
 pub const NAME_BYTES_MAX: usize = 128;

@@ -122,6 +122,7 @@
 mod clock;
 pub mod duration;
 pub mod error;
+mod nearest;
 pub mod retry;
 pub mod run;
 pub mod schedule;
@@ -171,3 +172,8 @@ struct Readme;
 #[cfg(all(doctest, feature = "inventory"))]
 #[doc = include_str!("../docs/library.md")]
 struct Library;
+
+/// And what it says about tests.
+#[cfg(all(doctest, feature = "testing"))]
+#[doc = include_str!("../docs/testing.md")]
+struct Testing;

@@ -4,6 +4,23 @@
 //! migrated, unless that asks for more (`min_build`). So a new release migrates first, and old and new
 //! workers run side by side. sqlx's own migrator is not used: its blocking lock holds a snapshot, for which
 //! `CREATE INDEX CONCURRENTLY` waits for ever. Ours is tried again and again, and holds none.
+//!
+//! ```no_run
+//! # async fn example(connection: &mut sqlx::PgConnection) -> watchbell::Result<()> {
+//! use watchbell::migrate::{self, OLDEST, PATIENCE, Report, Step, VERSION};
+//!
+//! println!("this build works with versions {OLDEST} to {VERSION}");
+//! for Step { version, name, applied_at, .. } in migrate::status(connection).await? {
+//!     println!("{version} {name} {applied_at:?}");
+//! }
+//! let Report { from, to, applied } = migrate::up_within(connection, PATIENCE / 2).await?;
+//! println!("from {from} to {to} by {applied:?}");
+//! migrate::check(connection).await?; // as every worker does at its start
+//!
+//! print!("{}", migrate::sql(Some(from))); // for a database administrator who would rather see it first
+//! # Ok(())
+//! # }
+//! ```
 
 mod list;
 

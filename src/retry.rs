@@ -10,6 +10,14 @@ use crate::duration::{self, shown};
 use crate::schedule::jitter::{mix, scale};
 
 /// The most delays a list may hold; no run has more attempts.
+///
+/// ```
+/// use watchbell::retry::{LIST_MAX, RetryPolicy};
+///
+/// let list = |n| serde_json::json!({"strategy": "list", "list": vec!["1m"; n]});
+/// assert!(RetryPolicy::from_json(&list(LIST_MAX)).is_ok());
+/// assert!(RetryPolicy::from_json(&list(LIST_MAX + 1)).is_err());
+/// ```
 pub const LIST_MAX: usize = 100;
 
 const BASE: TimeDelta = TimeDelta::seconds(5);
@@ -18,6 +26,17 @@ const MAX: TimeDelta = TimeDelta::hours(1);
 /// What the column `retry` says: the delay before each further attempt.
 ///
 /// The default, also where a run says nothing: 5 s, 10 s, 20 s, … up to an hour, with jitter.
+///
+/// ```
+/// use chrono::TimeDelta;
+/// use watchbell::retry::RetryPolicy;
+///
+/// let policy = RetryPolicy::from_json(&serde_json::json!({"strategy": "linear", "base": "10s", "jitter": false}))?;
+/// assert_eq!([1, 2, 3].map(|attempt| policy.delay(attempt, 7).num_seconds()), [10, 20, 30]);
+/// assert_eq!(RetryPolicy::default().to_string(), "after 5s, doubling up to 1h");
+/// assert!(RetryPolicy::default().delay(1, 7) <= TimeDelta::seconds(5)); // jitter takes off up to a fifth
+/// # Ok::<(), watchbell::retry::RetryError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryPolicy {
     growth: Growth,
@@ -40,6 +59,13 @@ enum Growth {
 }
 
 /// Why a retry policy is refused, in one sentence.
+///
+/// ```
+/// use watchbell::retry::{RetryError, RetryPolicy};
+///
+/// let error: RetryError = r#"{"strategy": "random"}"#.parse::<RetryPolicy>().unwrap_err();
+/// assert!(error.to_string().ends_with("\"random\" is not one of exponential, linear, fixed, list"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid retry policy: {0}")]
 pub struct RetryError(String);

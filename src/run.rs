@@ -7,6 +7,15 @@ use crate::error::{Error, Result};
 pub mod transition;
 
 /// The number of a run.
+///
+/// ```
+/// use watchbell::RunId;
+///
+/// let id: RunId = "7".parse()?;
+/// assert_eq!((id, id.to_string()), (RunId(7), "7".to_owned()));
+/// assert_eq!(serde_json::to_string(&id).unwrap(), "7");
+/// # Ok::<(), watchbell::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct RunId(pub i64);
@@ -32,6 +41,16 @@ impl FromStr for RunId {
 /// pending ─claim─► running ─finish─► normal | failed | cancelled
 ///    ▲                │
 ///    └─ retry, snooze, give back, rescue
+/// ```
+///
+/// ```
+/// use watchbell::Status;
+///
+/// assert_eq!("normal".parse(), Ok(Status::Normal));
+/// assert_eq!(Status::Failed, "failed");
+/// let over = Status::ALL.into_iter().filter(|status| status.is_terminal());
+/// assert_eq!(over.map(Status::as_str).collect::<Vec<_>>(), ["normal", "failed", "cancelled"]);
+/// assert!(!Status::Pending.is_terminal() && !Status::Running.is_terminal());
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Status {

@@ -7,6 +7,32 @@
 //! The parts, in reading order: [`cron`] and `slots` say when the fire times are, [`misfire`] which of
 //! those nobody acted on are made up for, [`overlap`] what happens while earlier runs are open,
 //! [`jitter`] by how much a run is put off; [`explain`] puts an expression into words.
+//!
+//! A schedule of ten minutes whose workers were away for an hour:
+//!
+//! ```
+//! use chrono::{TimeDelta, TimeZone, Utc};
+//! use watchbell::schedule::{Disposition, Fire, FirstFire, Open, PERIOD_MIN, Plan, Schedule, Spec, Status, Trigger, plan};
+//!
+//! let noon = Utc.with_ymd_and_hms(2026, 3, 1, 12, 0, 0).unwrap();
+//! let minutes = TimeDelta::minutes;
+//! let mut schedule = Schedule::new(1, Spec::FixedRate(minutes(10)), noon);
+//! schedule.first_fire = FirstFire::AtOnce;
+//! assert_eq!(schedule.upcoming(noon, 2), [noon + minutes(10), noon + minutes(20)]);
+//!
+//! let Plan { fires, wake_at, status, .. } = plan(&schedule, noon + minutes(65), Open::default())?;
+//! assert_eq!((status, wake_at), (Status::Normal, Some(noon + minutes(70))));
+//! let [missed, latest]: [Fire; 2] = fires.try_into().unwrap();
+//! assert_eq!((missed.disposition, missed.missed), (Disposition::Coalesced, 6)); // misfire `fire_once`, the default
+//! assert_eq!((missed.fire_at, missed.until), (noon, Some(noon + minutes(50))));
+//! assert_eq!((latest.disposition, latest.fire_at), (Disposition::Run, noon + minutes(60)));
+//! assert_eq!(latest.run.map(|run| run.trigger), Some(Trigger::Schedule));
+//!
+//! let hectic = Schedule::new(2, Spec::FixedRate(PERIOD_MIN / 2), noon);
+//! let refused: watchbell::schedule::Unplannable = plan(&hectic, noon, Open::default()).unwrap_err();
+//! assert_eq!(refused.to_string(), "fixed_rate 500ms is below the minimum of 1s");
+//! # Ok::<(), watchbell::schedule::Unplannable>(())
+//! ```
 
 pub mod cron;
 pub mod explain;
@@ -148,6 +174,13 @@ pub enum FirstFire {
 }
 
 /// A word that is not one of those a column takes.
+///
+/// ```
+/// use watchbell::schedule::{Overlap, UnknownWord};
+///
+/// let error: UnknownWord = "never".parse::<Overlap>().unwrap_err();
+/// assert!(error.to_string().starts_with("overlap \"never\" is not one of allow, skip"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{column} \"{found}\" is not one of {known}")]
 pub struct UnknownWord {

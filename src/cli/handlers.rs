@@ -11,7 +11,7 @@ use super::queue::whole_seconds;
 use super::watch::Watch;
 use crate::client::{self, HandlerRow};
 use crate::error::Result;
-use crate::handler::did_you_mean;
+use crate::nearest::did_you_mean;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {

@@ -14,7 +14,7 @@ use super::watch::Watch;
 use super::{Setting, exit, value};
 use crate::client::{self, WorkerRow};
 use crate::error::{Error, Result};
-use crate::handler::did_you_mean;
+use crate::nearest::did_you_mean;
 
 /// Between two looks at a worker that drains.
 const PAUSE: Duration = Duration::from_millis(200);

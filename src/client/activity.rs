@@ -34,6 +34,16 @@ pub async fn act_for(executor: impl PgExecutor<'_>, actor: &str) -> Result<()> {
 }
 
 /// One change of a schedule, queue, limit, worker or run.
+///
+/// ```
+/// use watchbell::client::ActivityRow;
+///
+/// fn told(change: &ActivityRow) -> String {
+///     let name = change.name.as_deref().unwrap_or_default();
+///     let since = change.after.as_deref().map_or("", |columns| columns.get());
+///     format!("{} {} ({}): {} {} {name} {since}", change.at, change.actor, change.login, change.what, change.kind)
+/// }
+/// ```
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct ActivityRow {
@@ -86,6 +96,21 @@ impl ActivityRow {
 /// A page of changes, the newest first: all that match every filter given.
 ///
 /// The page after it is asked for with the last id of this one as [`before`](Self::before).
+///
+/// ```no_run
+/// # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
+/// use watchbell::client::Activity;
+///
+/// let mut page = Activity::new().kind("schedule").actor("anna@example.org").limit(20);
+/// loop {
+///     let changes = page.fetch(&pool).await?;
+///     let Some(last) = changes.last() else { break };
+///     println!("{} changes down to {}", changes.len(), last.at);
+///     page = page.before(last.id);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Activity {
     kind: Option<String>,

@@ -10,6 +10,14 @@ use crate::error::{Error, Result};
 use crate::lifecycle::backfill::expand;
 
 /// What [`backfill`] did, or would do.
+///
+/// ```
+/// use watchbell::client::Backfill;
+///
+/// fn told(done: &Backfill) -> String {
+///     format!("{} fire times without a run, {} with one; {} runs made", done.fire_times.len(), done.existing, done.runs)
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Backfill {
@@ -29,6 +37,21 @@ pub struct Backfill {
 /// time that has a run keeps it, so the same call again makes none. `dry_run` only tells which.
 ///
 /// It needs no worker: the fire times are computed here and decided in the caller's transaction, if there is one.
+///
+/// ```no_run
+/// # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
+/// use chrono::{TimeDelta, TimeZone, Utc};
+/// use watchbell::client;
+///
+/// let from = Utc.with_ymd_and_hms(2026, 3, 1, 0, 0, 0).unwrap();
+/// let to = from + TimeDelta::days(7);
+/// let mut connection = pool.acquire().await?;
+/// let would = client::backfill(&mut connection, "nightly", from, to, true).await?;
+/// println!("it would make runs for {:?}", would.fire_times);
+/// client::backfill(&mut connection, "nightly", from, to, false).await?;
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Invalid`] for a range that is too large, reversed or not over yet, or a kind without

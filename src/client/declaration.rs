@@ -58,6 +58,18 @@ pub struct Declaration {
 }
 
 /// What a declaration did, schedule by schedule.
+///
+/// ```no_run
+/// # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
+/// use watchbell::client::{Declaration, Declared, NewSchedule};
+/// use watchbell::cron;
+///
+/// let declaration = Declaration::of("billing").schedule(NewSchedule::new("invoices", cron("@daily"), "invoices"));
+/// let Declared { inserted, updated, unchanged, .. } = declaration.apply(&mut *pool.acquire().await?).await?;
+/// println!("new {inserted:?}, changed {updated:?}, as before {unchanged:?}");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Declared {

@@ -11,6 +11,20 @@ use crate::db::Named;
 use crate::error::{Error, Result};
 
 /// The most runs of one [`insert_many`]: the statement is held in memory by client and server.
+///
+/// ```no_run
+/// # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
+/// use watchbell::client::{self, NewRun, RUNS_MAX};
+///
+/// let runs: Vec<NewRun> = (0..250_000).map(|n| NewRun::new("mail").unique_key(format!("order-{n}"))).collect();
+/// let mut tx = pool.begin().await?;
+/// for part in runs.chunks(RUNS_MAX) {
+///     client::insert_many(&mut *tx, part.iter().cloned()).await?;
+/// }
+/// tx.commit().await?;
+/// # Ok(())
+/// # }
+/// ```
 pub const RUNS_MAX: usize = 100_000;
 
 /// Inserts many runs in one statement; answers how many were inserted.
@@ -18,6 +32,17 @@ pub const RUNS_MAX: usize = 100_000;
 /// Missing are those whose unique key an open run or an earlier one of the same call has. All or none
 /// are accepted: one bad run refuses the call before anything is sent. Needs INSERT on
 /// `watchbell.runs_live`, which the owner and the role `watchbell_worker` have. At most [`RUNS_MAX`].
+///
+/// ```no_run
+/// # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
+/// use watchbell::client::{self, NewRun};
+///
+/// let runs = (1..=1_000).map(|n| NewRun::new("mail").unique_key(format!("order-{n}")));
+/// let inserted = client::insert_many(&pool, runs).await?;
+/// println!("{inserted} of 1000 were not open yet");
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// [`Error::Invalid`] names the run at fault; otherwise what the database answers.

@@ -19,6 +19,24 @@ use crate::schedule::{Dst, FirstFire, Misfire, Overlap};
 ///
 /// What is not said has the default of the columns of `watchbell.schedules`: time zone UTC, queue
 /// `default`, priority 5, 3 attempts, an hour's timeout, overlap `allow`, misfire `fire_once`.
+///
+/// ```no_run
+/// # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
+/// use watchbell::client::NewSchedule;
+/// use watchbell::{cron, fixed_rate, hours};
+///
+/// let when = cron("0 2 * * *").timezone("Europe/Paris").payload(&serde_json::json!({"region": "eu"}));
+/// NewSchedule::new("nightly", when, "report").upsert(&pool).await?;
+///
+/// let beat = NewSchedule::fixed_rate("beat", hours(1), "check")
+///     .queue("slow")
+///     .retry(&serde_json::json!({"strategy": "fixed", "base": "30s"}))?
+///     .managed_by("monitoring");
+/// let id = beat.insert(&pool).await?; // Conflict if there is one of this name
+/// # let _ = id;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct NewSchedule {
     pub(super) name: String,
@@ -29,6 +47,19 @@ pub struct NewSchedule {
 }
 
 /// What [`NewSchedule::upsert`] did.
+///
+/// ```no_run
+/// # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
+/// use watchbell::client::{Change, NewSchedule};
+///
+/// match NewSchedule::cron("nightly", "0 2 * * *", "report").upsert(&pool).await? {
+///     Change::Inserted => println!("new"),
+///     Change::Updated => println!("another definition than before"),
+///     Change::Unchanged => println!("as it was"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// There was none of this name.

@@ -13,6 +13,17 @@ use crate::run::RunId;
 ///
 /// While a retry of it is open, that one is answered: a second click makes no second run.
 ///
+/// ```no_run
+/// # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
+/// use watchbell::RunId;
+/// use watchbell::client;
+///
+/// let again = client::retry(&pool, RunId(7)).await?;
+/// println!("run {again} repeats run 7");
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// [`Error::NotFound`](crate::Error::NotFound); [`Error::Conflict`](crate::Error::Conflict) if it has not ended, or
 /// another open run has its unique key.

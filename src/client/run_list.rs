@@ -146,6 +146,21 @@ fn word<S: Serializer>(status: &Status, serializer: S) -> Result<S::Ok, S::Error
 /// A page of runs, the newest first: all that match every filter given.
 ///
 /// The page after it is asked for with the last id of this one as [`before`](Self::before).
+///
+/// ```no_run
+/// # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
+/// use watchbell::Status;
+/// use watchbell::client::Runs;
+///
+/// let page = Runs::new().status(Status::Failed).queue("mails").limit(100);
+/// let newest = page.fetch(&pool).await?;
+/// if let Some(last) = newest.last() {
+///     let older = page.before(last.id).fetch(&pool).await?;
+/// #   let _ = older;
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Runs {
     status: Option<Status>,

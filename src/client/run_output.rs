@@ -20,6 +20,18 @@ const END_BYTES: usize = 4096;
 const END_ROWS: i64 = 100;
 
 /// Some bytes that a run printed.
+///
+/// ```
+/// use watchbell::client::OutputRow;
+///
+/// fn print(row: &OutputRow) {
+///     let text = String::from_utf8_lossy(&row.bytes);
+///     println!("{} attempt {}.{} {}: {text}", row.at, row.attempt, row.seq, row.stream);
+///     if let Some(bytes) = row.cut_bytes {
+///         println!("{bytes} bytes are missing here");
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OutputRow {
@@ -51,6 +63,26 @@ impl<'r> FromRow<'r, PgRow> for OutputRow {
 }
 
 /// Reads a run's output in order, and goes on where it was: of all attempts, whichever worker had them.
+///
+/// ```no_run
+/// # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
+/// use watchbell::RunId;
+/// use watchbell::client::RunOutput;
+/// use watchbell::handler::Stream;
+///
+/// let mut output = RunOutput::of(RunId(7)).stream(Stream::Stderr);
+/// loop {
+///     let rows = output.next(&pool).await?;
+///     if rows.is_empty() {
+///         break; // asked again later, it goes on from here
+///     }
+///     for row in rows {
+///         print!("{}", String::from_utf8_lossy(&row.bytes));
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct RunOutput {
     run: RunId,
@@ -100,6 +132,16 @@ impl RunOutput {
 
 /// The last 4 KiB that a run printed, as text; what is no UTF-8 is replaced.
 ///
+/// ```no_run
+/// # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
+/// use watchbell::RunId;
+/// use watchbell::client;
+///
+/// println!("its last words: {}", client::end_of_output(&pool, RunId(7)).await?);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// What the database answers.
 pub async fn end_of_output(executor: impl PgExecutor<'_>, run: RunId) -> Result<String> {
@@ -114,6 +156,14 @@ pub async fn end_of_output(executor: impl PgExecutor<'_>, run: RunId) -> Result<
 }
 
 /// Why one attempt failed.
+///
+/// ```
+/// use watchbell::client::RunError;
+///
+/// fn told(error: &RunError) -> String {
+///     format!("{} attempt {}: {}: {}", error.at, error.attempt, error.kind, error.message)
+/// }
+/// ```
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct RunError {
@@ -139,6 +189,18 @@ impl<'r> FromRow<'r, PgRow> for RunError {
 }
 
 /// Why each attempt of a run failed, the first failure first.
+///
+/// ```no_run
+/// # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
+/// use watchbell::RunId;
+/// use watchbell::client;
+///
+/// for error in client::run_errors(&pool, RunId(7)).await? {
+///     println!("attempt {}: {} ({})", error.attempt, error.message, error.kind);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// What the database answers.

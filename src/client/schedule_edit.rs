@@ -8,7 +8,7 @@ use super::answer::answer;
 use super::check;
 use crate::db::Named;
 use crate::error::{Error, Result};
-use crate::handler::did_you_mean;
+use crate::nearest::did_you_mean;
 use crate::schedule::{Dst, Spec};
 
 /// The columns that people write, and their types.

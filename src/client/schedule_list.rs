@@ -264,6 +264,18 @@ const STATUSES: [&str; 4] = ["pending", "normal", "done", "invalid"];
 /// A page of schedules by name: all that match every filter given.
 ///
 /// The page after it is asked for with the last name of this one as [`after`](Self::after).
+///
+/// ```no_run
+/// # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
+/// use watchbell::client::Schedules;
+///
+/// let page = Schedules::new().status("invalid").queue("mails").limit(100);
+/// for schedule in page.fetch(&pool).await? {
+///     println!("{}: {}", schedule.name, schedule.error.unwrap_or_default());
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Schedules {
     status: Option<String>,

@@ -75,6 +75,18 @@ enum Times {
 /// A point in time: itself, or so long after a schedule is first declared, by the database's clock.
 ///
 /// Made from a `DateTime<Utc>` or a [`Duration`].
+///
+/// ```
+/// use chrono::{TimeZone, Utc};
+/// use watchbell::client::Moment;
+/// use watchbell::{hours, once};
+///
+/// let christmas = Utc.with_ymd_and_hms(2026, 12, 24, 18, 0, 0).unwrap();
+/// assert_eq!(Moment::from(christmas), Moment::At(christmas));
+/// assert_eq!(Moment::from(hours(1)), Moment::In(hours(1)));
+/// let (greeting, reminder) = (once(christmas), once(hours(1)));
+/// # let _ = (greeting, reminder);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
     /// This instant.
@@ -122,6 +134,13 @@ pub fn fixed_delay(delay: Duration) -> When {
 }
 
 /// Fires every so often, whether or not its last run ended; at least 1 s.
+///
+/// ```
+/// use watchbell::{fixed_rate, schedule::FirstFire, seconds};
+///
+/// let beat = fixed_rate(seconds(30)).first_fire(FirstFire::AtOnce);
+/// # let _ = beat;
+/// ```
 pub fn fixed_rate(period: Duration) -> When {
     When::new(Times::FixedRate(period))
 }
@@ -130,6 +149,13 @@ pub fn fixed_rate(period: Duration) -> When {
 ///
 /// `once(minutes(5))` declared by three replicas, or again at the next start, is one run: the first
 /// declaration fixed the instant.
+///
+/// ```
+/// use watchbell::{hours, once};
+///
+/// let reminder = once(hours(1)).payload(&serde_json::json!({"order": 7}));
+/// # let _ = reminder;
+/// ```
 pub fn once(at: impl Into<Moment>) -> When {
     When::new(Times::Once(at.into()))
 }

@@ -8,6 +8,19 @@ type Layer = Arc<dyn Fn(Context, Next) -> Boxed<'static, Outcome> + Send + Sync>
 type Work = Box<dyn FnOnce(Context) -> Boxed<'static, Outcome> + Send>;
 
 /// What comes next inside a piece of code around handlers: the next such piece, in the end the handler.
+///
+/// ```
+/// use watchbell::{Context, Next, Outcome, Worker, seconds, snooze};
+///
+/// /// Instead of every handler while the shop is closed.
+/// async fn when_open(ctx: Context, next: Next) -> Outcome {
+///     if ctx.queue() == "closed" { snooze(seconds(60)) } else { next.run(ctx).await }
+/// }
+/// # fn example(pool: sqlx::PgPool) {
+/// let worker = Worker::builder(pool).around(when_open);
+/// # let _ = worker;
+/// # }
+/// ```
 pub struct Next {
     layers: Arc<[Layer]>,
     at: usize,
@@ -39,6 +52,14 @@ impl fmt::Debug for Next {
 }
 
 /// The pieces of code around every handler, the outermost first.
+///
+/// ```
+/// use watchbell::handler::Around;
+/// use watchbell::{Context, Next};
+///
+/// let around = Around::default().and(|ctx: Context, next: Next| async move { next.run(ctx).await });
+/// # let _ = around;
+/// ```
 #[derive(Clone, Default)]
 pub struct Around {
     layers: Arc<[Layer]>,

@@ -13,6 +13,17 @@ use super::{
 };
 
 /// A function that blocks its thread; made by [`blocking()`].
+///
+/// ```
+/// use watchbell::handler::{Blocking, blocking};
+/// use watchbell::Registry;
+///
+/// fn index() {}
+///
+/// let handler: Blocking<fn()> = blocking(index);
+/// let registry = Registry::new().handler("index", handler);
+/// # assert_eq!(registry.names(), ["index"]);
+/// ```
 #[derive(Debug)]
 pub struct Blocking<F>(F);
 

@@ -17,6 +17,23 @@ use super::{
 use crate::run::RunId;
 
 /// Why a handler is asked to stop.
+///
+/// ```
+/// use watchbell::{Context, HandlerResult, StopReason};
+///
+/// async fn wait_for_files(ctx: Context) -> HandlerResult {
+///     ctx.cancelled().await; // a few seconds are left now
+///     match ctx.stop_reason() {
+///         Some(StopReason::Cancelled(reason)) => ctx.log(format!("stopped by a person: {reason}")),
+///         Some(StopReason::Timeout) => ctx.log("no file came in time"),
+///         Some(StopReason::Shutdown) => ctx.log("another worker goes on"),
+///         Some(StopReason::LeaseLost) => {} // another worker may be at it already: touch nothing
+///         _ => {}
+///     }
+///     Ok(())
+/// }
+/// # let _ = watchbell::Registry::new().handler("files", wait_for_files);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StopReason {

@@ -59,6 +59,21 @@ impl FromContext for Context {
 /// A value that the worker was given by [`state`](crate::worker::Builder::state), cloned for each attempt.
 ///
 /// A worker with a handler that asks for a type it was not given does not start.
+///
+/// ```
+/// use watchbell::{HandlerResult, Registry, State};
+///
+/// #[derive(Clone)]
+/// struct Mailer { from: String }
+///
+/// async fn mail(to: String, State(mailer): State<Mailer>) -> HandlerResult {
+///     println!("from {} to {to}", mailer.from);
+///     Ok(())
+/// }
+///
+/// let registry = Registry::new().state(Mailer { from: "shop@example.com".to_owned() }).handler("mail", mail);
+/// # assert!(registry.check().is_ok());
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct State<T>(pub T);
 
@@ -84,6 +99,19 @@ impl<T> Deref for State<T> {
 }
 
 /// The payload, anywhere among the arguments; first or last it may also stand by itself.
+///
+/// ```
+/// use watchbell::{Context, Payload, Registry};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Mail { to: String }
+///
+/// async fn mail(first: Context, Payload(mail): Payload<Mail>, last: Context) {
+///     first.log(mail.to);
+/// #   let _ = last;
+/// }
+/// # let _ = Registry::new().handler("mail", mail);
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Payload<P>(pub P);
 
@@ -100,6 +128,12 @@ pub(super) fn payload<P: DeserializeOwned>(ctx: &Context) -> Result<P, HandlerEr
 }
 
 /// A type of state that a handler cannot do without.
+///
+/// ```
+/// use watchbell::handler::Need;
+///
+/// assert_eq!(Need::of::<String>().to_string(), "alloc::string::String");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Need {
     id: TypeId,

@@ -24,6 +24,16 @@
 //!
 //! **Whoever is called** gets `Idempotency-Key`, the run's number, the same in every attempt (unless the payload
 //! sets its own), and `X-Watchbell-Attempt`.
+//!
+//! **Limits** that are asked for are kept inside those of this module:
+//!
+//! ```
+//! use watchbell::handler::http::{CONNECT_TIMEOUT, Http, RESPONSE_BYTES, RESPONSE_BYTES_MAX, TIMEOUT};
+//!
+//! let patient = Http::new().timeout(2 * TIMEOUT).connect_timeout(CONNECT_TIMEOUT / 2).response_bytes(4 * RESPONSE_BYTES);
+//! assert!(4 * RESPONSE_BYTES <= RESPONSE_BYTES_MAX);
+//! # let _ = patient;
+//! ```
 
 mod address;
 mod body;
@@ -43,7 +53,7 @@ use std::{
 use serde_json::{Map, Value};
 use tokio::time;
 
-use super::{Context, Handler, HandlerError, HandlerResult, Outcome, fatal, secret::Mask, secret::Secrets};
+use super::{Context, Handler, HandlerResult, Outcome, fatal, secret::Mask, secret::Secrets};
 use address::Gate;
 use call::Caller;
 use payload::Request;
@@ -175,7 +185,7 @@ impl Http {
             used.check(request.url.host_str().unwrap_or_default())?;
             self.call(&request, ctx, &used.mask).await
         };
-        call.await.map_err(|error| masked(&error, &used.mask))
+        call.await.map_err(|error| used.mask.error(&error))
     }
 
     async fn call(&self, request: &Request, ctx: &Context, mask: &Mask) -> HandlerResult {
@@ -203,12 +213,4 @@ impl Handler for Http {
     fn call(&self, ctx: Context) -> Pin<Box<dyn Future<Output = Outcome> + Send + '_>> {
         Box::pin(async move { self.run(&ctx).await.map_or_else(Outcome::Failed, |()| Outcome::Done) })
     }
-}
-
-/// The same error without the secrets, and no longer than an error may be.
-fn masked(error: &HandlerError, mask: &Mask) -> HandlerError {
-    /// Longest message, in characters.
-    const CHARS_MAX: usize = 2000;
-    let text: String = mask.text(&error.to_string()).chars().take(CHARS_MAX).collect();
-    HandlerError { source: text.into(), fatal: error.fatal, after: error.after }
 }

@@ -3,6 +3,21 @@
 use std::{error::Error as StdError, fmt, time::Duration};
 
 /// How one attempt ended, as the handler sees it.
+///
+/// ```
+/// use watchbell::{Context, HandlerResult, Outcome, minutes};
+///
+/// async fn deliver(ctx: Context) -> HandlerResult<Outcome> {
+///     let answer: u16 = ctx.payload().parse()?; // `?`: failed, another attempt follows
+///     Ok(match answer {
+///         200 => Outcome::Done,
+///         503 => Outcome::Snooze(minutes(5)),
+///         404 => Outcome::Cancel("nobody is there".to_owned()),
+///         other => Outcome::Failed(format!("answer {other}").into()),
+///     })
+/// }
+/// # let _ = watchbell::Registry::new().handler("deliver", deliver);
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Outcome {
@@ -21,6 +36,16 @@ pub enum Outcome {
 
 /// A snooze: `return Ok(snooze(Duration::from_secs(60)))` runs the handler again in a minute, without
 /// using up an attempt.
+///
+/// ```
+/// use watchbell::{HandlerResult, Outcome, minutes, snooze};
+///
+/// async fn collect() -> HandlerResult<Outcome> {
+///     let is_there = std::fs::exists("/var/spool/orders.csv")?;
+///     Ok(if is_there { Outcome::Done } else { snooze(minutes(1)) })
+/// }
+/// # let _ = watchbell::Registry::new().handler("collect", collect);
+/// ```
 pub fn snooze(by: Duration) -> Outcome {
     Outcome::Snooze(by)
 }
@@ -76,11 +101,44 @@ pub fn fatal(error: impl Into<Box<dyn StdError + Send + Sync>>) -> HandlerError 
 }
 
 /// An error with its own delay before the next attempt, instead of the retry policy's.
+///
+/// ```
+/// use watchbell::{HandlerResult, retry_after, seconds};
+///
+/// async fn call() -> HandlerResult {
+///     let busy_for: Option<u64> = Some(30); // as the other side says
+///     match busy_for {
+///         Some(s) => Err(retry_after("the other side is busy", seconds(s))),
+///         None => Ok(()),
+///     }
+/// }
+/// # let _ = watchbell::Registry::new().handler("call", call);
+/// ```
 pub fn retry_after(error: impl Into<Box<dyn StdError + Send + Sync>>, delay: Duration) -> HandlerError {
     HandlerError { after: Some(delay), ..HandlerError::from(error) }
 }
 
 /// What an async handler may return.
+///
+/// ```
+/// use watchbell::Outcome;
+/// use watchbell::handler::IntoOutcome;
+///
+/// /// What a warehouse answers, as what its handlers return.
+/// enum Answer { Packed, SoldOut }
+///
+/// impl IntoOutcome for Answer {
+///     fn into_outcome(self) -> Outcome {
+///         match self {
+///             Self::Packed => Outcome::Done,
+///             Self::SoldOut => Outcome::Cancel("sold out".to_owned()),
+///         }
+///     }
+/// }
+///
+/// async fn pack() -> Answer { Answer::Packed }
+/// # let _ = (watchbell::Registry::new().handler("pack", pack), Answer::SoldOut);
+/// ```
 pub trait IntoOutcome {
     /// As an outcome.
     fn into_outcome(self) -> Outcome;

@@ -25,6 +25,19 @@ pub(crate) use outlet::{Batch, Outlet};
 pub(crate) use size::size;
 
 /// Where a piece of output came from.
+///
+/// ```
+/// use watchbell::Context;
+/// use watchbell::handler::Stream;
+///
+/// async fn compile(ctx: Context) {
+///     ctx.output(Stream::Stdout, b"compiling\n");
+///     ctx.output(Stream::Stderr, b"warning: unused\n");
+///     ctx.log("done"); // Stream::Log
+/// }
+/// assert_eq!([Stream::Log, Stream::Stdout, Stream::Stderr].map(Stream::as_str), ["log", "stdout", "stderr"]);
+/// # let _ = watchbell::Registry::new().handler("compile", compile);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stream {
     /// What a handler logged, and remarks of the worker.

@@ -14,6 +14,34 @@ pub(crate) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// Code that does the work of a run.
 ///
 /// Async functions are handlers already (see [`IntoHandler`]); implement this for one with state of its own.
+///
+/// ```
+/// use std::{future::Future, pin::Pin};
+/// use watchbell::handler::{Handler, Need, Outcome};
+/// use watchbell::{Context, Registry};
+///
+/// /// One handler for each table.
+/// struct Purge { table: &'static str }
+///
+/// #[derive(Clone)]
+/// struct Mailer;
+///
+/// impl Handler for Purge {
+///     fn call(&self, ctx: Context) -> Pin<Box<dyn Future<Output = Outcome> + Send + '_>> {
+///         Box::pin(async move {
+///             ctx.log(format!("purging {}", self.table));
+///             Outcome::Done
+///         })
+///     }
+///
+///     fn needs(&self) -> Vec<Need> {
+///         vec![Need::of::<Mailer>()] // a worker without `.state(Mailer)` does not start
+///     }
+/// }
+///
+/// let registry = Registry::new().handler("purge visits", Purge { table: "visits" }).state(Mailer);
+/// # assert!(registry.check().is_ok());
+/// ```
 pub trait Handler: Send + Sync + 'static {
     /// Does the work of one attempt.
     fn call(&self, ctx: Context) -> Pin<Box<dyn Future<Output = Outcome> + Send + '_>>;
@@ -36,6 +64,25 @@ pub trait Handler: Send + Sync + 'static {
 /// last. `Args` tells the forms apart and is always inferred.
 ///
 /// [`blocking`]: super::blocking()
+///
+/// ```
+/// use watchbell::handler::{IntoHandler, Payload, State};
+/// use watchbell::{Context, HandlerResult, Registry};
+///
+/// /// A name of its own for whatever can be a handler.
+/// fn tagged<A>(registry: Registry, name: &str, handler: impl IntoHandler<A>) -> Registry {
+///     registry.handler(format!("shop.{name}"), handler)
+/// }
+///
+/// async fn bare() {}
+/// async fn full(State(from): State<String>, ctx: Context, Payload(to): Payload<String>) -> HandlerResult {
+///     ctx.log(format!("from {from} to {to}"));
+///     Ok(())
+/// }
+///
+/// let registry = tagged(tagged(Registry::new(), "bare", bare), "full", full);
+/// # assert_eq!(registry.names(), ["shop.bare", "shop.full"]);
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",
     note = "a handler is an async function of up to four of: the payload (first or last, any `serde::Deserialize` \

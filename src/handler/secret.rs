@@ -42,7 +42,7 @@ pub use mask::{Mask, Masking};
 pub use source::Secret;
 
 /// The key that makes an object a reference.
-const KEY: &str = "$secret";
+pub(super) const KEY: &str = "$secret";
 
 /// The secrets that a worker's configuration declares, by name.
 #[derive(Debug, Clone, Default)]

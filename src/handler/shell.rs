@@ -1,6 +1,6 @@
 //! The handler `shell`: a command in processes of its own.
 //!
-//! Its payload is `{"argv": ["rsync", "-a", "/a", "/b"]}`, or `{"command": "a line for a shell"}` where the
+//! Its payload is `{"argv": ["/opt/jobs/dump", "orders"]}`, or `{"command": "a line for a shell"}` where the
 //! worker's configuration allows that. Nothing is allowed that the configuration does not name: a row in a
 //! database must never be enough to run code on a host.
 //!
@@ -26,6 +26,8 @@
 //! too. If the worker itself is killed, so is the command; if it is frozen, when its lease is over.
 //!
 //! **Output** goes to `run_output`, standard output and error apart and in the order in which they were read.
+//!
+//! **Secrets** ([`Shell::secrets`]) may be referred to in the values of `env` and in `stdin`, and are masked.
 
 mod account;
 mod exit;
@@ -33,15 +35,18 @@ mod guardian;
 mod limits;
 mod payload;
 mod prepared;
+mod printed;
 mod process;
 mod programs;
+mod secrets;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::pin::Pin;
 
 use self::{account::Account, payload::Payload, prepared::Prepared, programs::Programs};
-use super::{Context, Handler, Outcome, fatal};
+use super::secret::{Mask, Secrets};
+use super::{Context, Handler, HandlerError, Outcome, fatal};
 use crate::{Error, Result};
 
 pub use limits::Limit;
@@ -49,6 +54,13 @@ pub use limits::Limit;
 pub(crate) use payload::umask;
 
 /// Where programs are looked up that are given by name.
+///
+/// ```
+/// use watchbell::handler::shell::{PATH, Shell};
+///
+/// let shell = Shell::new().path(format!("/opt/jobs:{PATH}")).program("nightly.sh");
+/// # let _ = shell;
+/// ```
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The handler `shell`, and what the worker's configuration lets it do: nothing until a program is allowed.
@@ -64,6 +76,7 @@ pub struct Shell {
     umask: u32,
     limits: BTreeMap<Limit, u64>,
     new_privileges: bool,
+    secrets: Secrets,
 }
 
 impl Default for Shell {
@@ -86,6 +99,7 @@ impl Shell {
             umask: 0o022,
             limits: BTreeMap::from([(Limit::Core, 0)]),
             new_privileges: false,
+            secrets: Secrets::default(),
         }
     }
 
@@ -170,6 +184,14 @@ impl Shell {
         self
     }
 
+    /// The secrets that payloads may refer to, in the values of `env` and in `stdin`; none by default. In what the
+    /// command prints, and in errors, `***` stands for those that its payload referred to.
+    #[must_use]
+    pub fn secrets(mut self, secrets: Secrets) -> Self {
+        self.secrets = secrets;
+        self
+    }
+
     /// Says what of the configuration could not work on this machine.
     ///
     /// # Errors
@@ -205,13 +227,22 @@ impl Shell {
         limits::raw(&self.limits).map(drop).or_else(|problem| invalid("limits", problem))
     }
 
-    async fn run(&self, ctx: &Context) -> Result<Outcome, super::HandlerError> {
+    async fn run(&self, ctx: &Context) -> Result<Outcome, HandlerError> {
         let unfit = |problem: String| fatal(format!("payload of handler \"{}\": {problem}", ctx.handler()));
-        let object = serde_json::from_str(ctx.payload()).map_err(|e| unfit(e.to_string()))?;
-        let payload = Payload::read(&object).map_err(unfit)?;
-        let Prepared { program, command, setup, stdin } = self.prepare(&payload, ctx)?;
-        match process::run(command, setup, stdin, ctx).await {
-            Ok(ended) => Ok(exit::outcome(&ended, &payload, ctx)),
+        let mut object = serde_json::from_str(ctx.payload()).map_err(|e| unfit(e.to_string()))?;
+        let mask = secrets::resolve(&mut object, &self.secrets).await?;
+        let payload = Payload::read(&object).map_err(unfit);
+        let ended = async { self.execute(&payload?, &mask, ctx).await };
+        match ended.await {
+            Ok(Outcome::Failed(error)) | Err(error) => Err(mask.error(&error)),
+            Ok(outcome) => Ok(outcome),
+        }
+    }
+
+    async fn execute(&self, payload: &Payload, mask: &Mask, ctx: &Context) -> Result<Outcome, HandlerError> {
+        let Prepared { program, command, setup, stdin } = self.prepare(payload, ctx)?;
+        match process::run(command, setup, stdin, mask, ctx).await {
+            Ok(ended) => Ok(exit::outcome(&ended, payload, ctx)),
             Err(error) => Err(exit::not_started(&program, &error)),
         }
     }
@@ -225,6 +256,14 @@ impl Handler for Shell {
 
 /// Makes this process's memory and environment unreadable to others of its account, commands included; also
 /// disables its core dumps. For a worker that is started with the database's password in its environment.
+///
+/// ```no_run
+/// use watchbell::handler::shell;
+///
+/// shell::hide_environment(); // first thing in `main`
+/// let url = std::env::var("DATABASE_URL");
+/// # let _ = url;
+/// ```
 pub fn hide_environment() {
     guardian::hide();
 }
@@ -240,31 +279,6 @@ fn passable(name: &str) -> Result<(), String> {
         return Err(format!("{name:?} cannot be passed on; PATH has an option of its own"));
     }
     Ok(())
-}
-
-/// The known word that was probably meant, or all of them.
-fn nearest<const N: usize>(word: &str, known: [&str; N]) -> String {
-    let near = known.iter().map(|known| (distance(word, known), known)).min();
-    match near.filter(|(distance, known)| *distance <= 2.min(known.len() - 1)) {
-        Some((_, known)) => format!("did you mean \"{known}\"?"),
-        None => format!("known are {}", known.join(", ")),
-    }
-}
-
-/// How many letters to add, drop or replace (Levenshtein's).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, a) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 /// The page's Rust, compiled by `cargo test --doc`.

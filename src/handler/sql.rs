@@ -16,6 +16,19 @@
 //!
 //! **Time** is the run's `timeout`, as the server's `statement_timeout` too. A run that is cancelled has its
 //! statement cancelled in the server.
+//!
+//! ```no_run
+//! # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
+//! use watchbell::Worker;
+//! use watchbell::handler::sql::{self, Sql};
+//!
+//! # let reports = pool.clone();
+//! let sql = Sql::new(pool.clone()).login("reports", reports); // `"as": "reports"` in a payload
+//! sql::check(&sql, false).await?; // refuses a superuser's login
+//! Worker::builder(pool).transactional("sql", sql).run(std::future::pending()).await?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod login;
 mod statement;

@@ -24,6 +24,24 @@ type Slot = Arc<Mutex<Option<Transaction<'static, Postgres>>>>;
 /// Dereferences to the connection: `sqlx::query("...").execute(&mut *tx)`. Whatever is written through it
 /// is committed together with the run's end, or not at all; there is no commit to call. It goes back to
 /// the worker when it is dropped, so a handler that keeps it beyond its end fails its run.
+///
+/// ```
+/// use watchbell::{HandlerResult, Registry, Tx};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Charge { account: i64, cents: i64 }
+///
+/// /// Exactly once: the balance and the run's end are one commit.
+/// async fn charge(mut tx: Tx, charge: Charge) -> HandlerResult {
+///     sqlx::query("update accounts set cents = cents - $1 where id = $2")
+///         .bind(charge.cents)
+///         .bind(charge.account)
+///         .execute(&mut *tx)
+///         .await?;
+///     Ok(())
+/// }
+/// # let _ = Registry::new().transactional("charge", charge);
+/// ```
 #[derive(Debug)]
 pub struct Tx {
     transaction: Option<Transaction<'static, Postgres>>,
@@ -76,6 +94,31 @@ impl Drop for Tx {
 }
 
 /// A handler whose writes and whose end are one transaction.
+///
+/// ```
+/// use std::{future::Future, pin::Pin};
+/// use watchbell::handler::{IntoOutcome, Outcome, TransactionalHandler, Tx};
+/// use watchbell::{Context, HandlerResult, Registry};
+///
+/// struct Purge { keep: &'static str }
+///
+/// impl Purge {
+///     async fn purge(&self, mut tx: Tx) -> HandlerResult {
+///         let delete = sqlx::query("delete from visits where at < now() - $1::interval").bind(self.keep);
+///         delete.execute(&mut *tx).await?;
+///         Ok(())
+///     }
+/// }
+///
+/// impl TransactionalHandler for Purge {
+///     fn call(&self, tx: Tx, _: Context) -> Pin<Box<dyn Future<Output = Outcome> + Send + '_>> {
+///         Box::pin(async move { self.purge(tx).await.into_outcome() })
+///     }
+/// }
+///
+/// let registry = Registry::new().transactional("purge", Purge { keep: "90 days" });
+/// # assert_eq!(registry.names(), ["purge"]);
+/// ```
 pub trait TransactionalHandler: Send + Sync + 'static {
     /// Does the work of one attempt inside `tx`.
     fn call(&self, tx: Tx, ctx: Context) -> Pin<Box<dyn Future<Output = Outcome> + Send + '_>>;
@@ -88,6 +131,23 @@ pub trait TransactionalHandler: Send + Sync + 'static {
 
 /// What can be registered as a transactional handler: async functions of [`Tx`], and then of the arguments
 /// of any handler, at most four. `Args` is always inferred.
+///
+/// ```
+/// use watchbell::handler::{IntoTransactionalHandler, Tx};
+/// use watchbell::{HandlerResult, Registry};
+///
+/// fn tagged<A>(registry: Registry, name: &str, handler: impl IntoTransactionalHandler<A>) -> Registry {
+///     registry.transactional(format!("shop.{name}"), handler)
+/// }
+///
+/// async fn close(mut tx: Tx) -> HandlerResult {
+///     sqlx::query("update orders set closed = true where paid").execute(&mut *tx).await?;
+///     Ok(())
+/// }
+///
+/// let registry = tagged(Registry::new(), "close", close);
+/// # assert_eq!(registry.names(), ["shop.close"]);
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a transactional handler",
     note = "it is an async function of `Tx`, and then up to four of: the payload, `Context`, `State<T>`"

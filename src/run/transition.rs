@@ -2,6 +2,25 @@
 //!
 //! Pure: no clock, no database. The table is [`allowed`]; a guard trigger generated from it watches every
 //! status change in the tests.
+//!
+//! ```
+//! use watchbell::Status;
+//! use watchbell::retry::RetryPolicy;
+//! use watchbell::run::transition::{CRASHES_MAX, Event, MESSAGE_BYTES_MAX, Standing, Verdict, allowed, decide};
+//!
+//! let retry = RetryPolicy::default();
+//! let first = Standing { id: 7, attempt: 1, max_attempts: 3, crashes: 0 };
+//! let failed = || Event::Failed { kind: "error", message: "no".repeat(MESSAGE_BYTES_MAX), after: None };
+//! let Verdict { status, delay, error, .. } = decide(first, failed(), &retry);
+//! assert!(status == Status::Pending && delay.is_some()); // another attempt, after the policy's delay
+//! assert!(error.is_some_and(|(_, message)| message.len() == MESSAGE_BYTES_MAX));
+//!
+//! let last = Standing { attempt: 3, ..first };
+//! assert_eq!(decide(last, failed(), &retry).status, Status::Failed);
+//! let crashed = Standing { crashes: CRASHES_MAX - 1, ..first };
+//! assert_eq!(decide(crashed, Event::WorkerLost, &retry).status, Status::Failed); // whatever is left
+//! assert!(allowed(Status::Running, Status::Pending) && !allowed(Status::Failed, Status::Pending));
+//! ```
 
 use std::time::Duration;
 

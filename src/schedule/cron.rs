@@ -41,6 +41,14 @@ use super::words;
 use crate::duration::shown;
 
 /// The longest expression, in bytes.
+///
+/// ```
+/// use watchbell::schedule::cron::LENGTH_MAX;
+/// use watchbell::schedule::{Cron, Dst};
+///
+/// let long = format!("0 2 * * {}", "MON,".repeat(LENGTH_MAX / 4));
+/// assert!(Cron::parse(&long, "UTC", Dst::Once).is_err());
+/// ```
 pub const LENGTH_MAX: usize = 256;
 
 /// Two days before 1970 and two after 2199, in unix seconds: all that fires lies between them in any zone.

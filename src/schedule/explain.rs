@@ -1,4 +1,21 @@
 //! What an expression means, and when it fires: for people, before there is a row.
+//!
+//! ```
+//! use watchbell::schedule::explain::{self, Explanation, FIRES_MAX};
+//! use watchbell::schedule::Dst;
+//!
+//! let from = "2026-03-01T00:00:00Z".parse().unwrap();
+//! let Explanation { spec, timezone, words, next, remarks, .. } =
+//!     explain::explain(" 0 9 * * MON-FRI ", "Europe/Paris", Dst::Once, from, 1)?;
+//! assert_eq!((spec.as_str(), timezone.as_str()), ("0 9 * * MON-FRI", "Europe/Paris"));
+//! assert_eq!(words, "at 09:00, Monday through Friday");
+//! assert_eq!(explain::rfc3339(&next[0], &timezone), "2026-03-02T09:00:00+01:00");
+//! assert!(remarks.is_empty());
+//!
+//! let many = explain::next("* * * * *", "UTC", Dst::Once, from, 1_000_000)?;
+//! assert_eq!(many.len(), FIRES_MAX);
+//! # Ok::<(), watchbell::schedule::CronError>(())
+//! ```
 
 use chrono::{DateTime, FixedOffset, SecondsFormat, TimeZone, Utc};
 

@@ -4,6 +4,15 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 /// The delay of a schedule's run for one slot: at least zero, less than `most`, whole milliseconds.
+///
+/// ```
+/// use chrono::{TimeDelta, TimeZone, Utc};
+/// use watchbell::schedule::jitter;
+///
+/// let slot = Utc.with_ymd_and_hms(2026, 3, 1, 2, 0, 0).unwrap();
+/// let delay = jitter::of_slot(7, slot, TimeDelta::seconds(30));
+/// assert!(delay < TimeDelta::seconds(30) && delay == jitter::of_slot(7, slot, TimeDelta::seconds(30)));
+/// ```
 pub fn of_slot(schedule_id: i64, slot: DateTime<Utc>, most: TimeDelta) -> TimeDelta {
     let bound = most.num_milliseconds();
     if bound <= 0 {

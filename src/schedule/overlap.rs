@@ -3,6 +3,17 @@
 use super::words;
 
 /// The most open runs `allow` adds to, and the most runs `queue_all` keeps waiting.
+///
+/// ```
+/// use chrono::{TimeDelta, TimeZone, Utc};
+/// use watchbell::schedule::{Open, Schedule, Spec, overlap::OPEN_MAX, plan};
+///
+/// let noon = Utc.with_ymd_and_hms(2026, 3, 1, 12, 0, 0).unwrap();
+/// let schedule = Schedule::new(1, Spec::FixedRate(TimeDelta::minutes(10)), noon); // overlap `allow`
+/// let full = Open { total: OPEN_MAX, waiting: 0 };
+/// assert_eq!(plan(&schedule, noon + TimeDelta::minutes(10), full)?.runs(), 0);
+/// # Ok::<(), watchbell::schedule::Unplannable>(())
+/// ```
 pub const OPEN_MAX: u32 = 100;
 
 /// What becomes of a slot that comes due while `max_running` runs are open.
@@ -33,6 +44,19 @@ words!(
 );
 
 /// The open runs of a schedule, of those that its slots made (trigger `schedule` or `catch_up`).
+///
+/// ```
+/// use chrono::{TimeDelta, TimeZone, Utc};
+/// use watchbell::schedule::{Disposition, Open, Overlap, Schedule, Spec, plan};
+///
+/// let noon = Utc.with_ymd_and_hms(2026, 3, 1, 12, 0, 0).unwrap();
+/// let mut schedule = Schedule::new(1, Spec::FixedRate(TimeDelta::minutes(10)), noon);
+/// schedule.overlap = Overlap::Skip;
+/// let running = Open { total: 1, waiting: 0 };
+/// let planned = plan(&schedule, noon + TimeDelta::minutes(10), running)?;
+/// assert_eq!(planned.fires[0].disposition, Disposition::SkippedOverlap);
+/// # Ok::<(), watchbell::schedule::Unplannable>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Open {
     /// Waiting, retrying and running.

@@ -102,7 +102,7 @@ impl Database {
         let name = format!("watchbell_test_{}_{suffix}", std::process::id());
         let template = template.map(|template| format!(" template {}", quoted(template))).unwrap_or_default();
         let create = format!("create database {}{template}", quoted(&name));
-        sqlx::query(AssertSqlSafe(create)).execute(&mut admin).await?;
+        sqlx::query(AssertSqlSafe(create)).execute(&mut admin).await.map_err(refused)?;
         admin.close().await?;
         let options = PgPoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(15));
         let pool = with_options(options, server.clone().database(&name));
@@ -124,6 +124,19 @@ impl Drop for Database {
             }
         });
         let _ = dropped.join();
+    }
+}
+
+/// A login without the right to make databases is the one thing that everybody meets once.
+fn refused(error: sqlx::Error) -> Error {
+    match &error {
+        sqlx::Error::Database(answer) if answer.code().as_deref() == Some("42501") => Error::Denied(format!(
+            "the login for test databases may not make any ({}); give it the right by ALTER ROLE .. CREATEDB, or name \
+             another server by {}",
+            answer.message(),
+            SERVERS[0]
+        )),
+        _ => error.into(),
     }
 }
 

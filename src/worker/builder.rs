@@ -192,7 +192,9 @@ impl Builder {
     ///
     /// Give each application on a database its own: one does not touch another's schedules. Neither does it
     /// touch one that a person wrote by SQL, unless `managed_by` says its name or [`Builder::adopt`] allows it.
-    /// The owner's schedules that are no longer declared are named in a warning at the start.
+    /// The owner's schedules that are no longer declared are named in a warning at the start. Programs that
+    /// name no owner are one owner: where their schedules have the same names they overwrite each other, and
+    /// all that shows it is a warning at each start that changes one.
     pub fn owner(mut self, name: impl Into<String>) -> Self {
         self.jobs.declaration.set_owner(name.into());
         self.jobs.owned = true;
@@ -331,7 +333,6 @@ impl Builder {
 
     /// How many bytes are kept of what one attempt prints, half of them from its start, half from its end; 4 KiB
     /// to 4 MiB, 256 KiB by default.
-    #[must_use]
     pub fn output_limit(mut self, bytes: usize) -> Self {
         self.config.output_limit = bytes;
         self

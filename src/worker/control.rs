@@ -5,6 +5,7 @@ use std::{sync::Arc, thread, time::Duration};
 
 use tokio::{runtime, sync::oneshot, time, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::subscriber::NoSubscriber;
 
 use super::{
     session::{Session, within},
@@ -52,10 +53,16 @@ pub(super) fn start(shared: Arc<Shared>, session: Session) -> Result<Control> {
         .map_err(|e| Error::io("cannot start the control runtime", e))?;
     let session = session.bounded(DEADLINE);
     let ended = end.clone();
+    // who listens to the worker's own thread hears this one too; where nobody does yet, whoever comes later
+    let listener = tracing::dispatcher::get_default(|all| (!all.is::<NoSubscriber>()).then(|| all.clone()));
     thread::Builder::new()
         .name("watchbell-control".into())
         .spawn(move || {
-            runtime.block_on(beat_until(&shared, session, ended));
+            let beat = || runtime.block_on(beat_until(&shared, session, ended));
+            match listener {
+                Some(listener) => tracing::dispatcher::with_default(&listener, beat),
+                None => beat(),
+            }
             let _ = tell.send(());
         })
         .map_err(|e| Error::io("cannot start the control thread", e))?;
@@ -179,9 +186,16 @@ fn lose(shared: &Shared) {
     beat.presence_since = None;
     beat.on_time = 0;
     drop(beat);
-    shared.stop_runs(&StopReason::LeaseLost);
+    // out of hand first: a handler that stops at once would otherwise end unseen, and no hook would hear of it
     for held in shared.release_all() {
         held.context.stop(StopReason::LeaseLost);
+        if shared.may_outlive(&held) {
+            tracing::warn!(
+                run = held.run.id,
+                handler = held.run.handler,
+                "a blocking handler lost its lease: its run starts elsewhere while its thread may go on in this process"
+            );
+        }
         if let Some(started) = held.started {
             shared.observer.lost(&held.run, started.elapsed());
         }

@@ -59,11 +59,28 @@ impl Jobs {
         if !newer.is_empty() {
             tracing::info!(owner, schedules = ?newer, "left as a newer release declared them");
         }
-        if !undeclared.is_empty() {
+        if !updated.is_empty() && !self.owned {
+            tracing::warn!(
+                owner,
+                schedules = ?updated,
+                "changed; another program that names no owner could change them back, so name one by owner(..)"
+            );
+        }
+        if undeclared.is_empty() {
+            return;
+        }
+        if self.owned {
             tracing::warn!(
                 owner,
                 schedules = ?undeclared,
                 "no longer declared, and still firing; remove_undeclared(true) or DELETE removes them"
+            );
+        } else {
+            tracing::warn!(
+                owner,
+                schedules = ?undeclared,
+                "not declared here, and still firing: an earlier release left them, or they are of another \
+                 program that names no owner; name one by owner(..)"
             );
         }
     }

@@ -57,8 +57,7 @@ fn interrupt(shared: &Shared, held: &Held) {
     if let Some(task) = &held.task {
         task.abort();
     }
-    let work = shared.executor.registry.get(&held.run.handler).map(|entry| &entry.work);
-    if held.started.is_some() && work.is_some_and(|work| !work.stops_when_dropped()) {
+    if shared.may_outlive(held) {
         tracing::warn!(
             run = held.run.id,
             handler = held.run.handler,

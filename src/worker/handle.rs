@@ -11,6 +11,21 @@ use crate::{Error, Result};
 /// A worker at work in a task of its own; made by [`Builder::start`].
 ///
 /// Dropping it asks the worker to shut down and does not wait for it.
+///
+/// ```no_run
+/// # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
+/// use watchbell::Worker;
+///
+/// async fn report() {}
+///
+/// let worker = Worker::builder(pool).handler("report", report).start().await?;
+/// println!("worker {}", worker.worker_id());
+/// // ... the rest of the program ...
+/// worker.shutdown(); // or `force`, which does not wait for the handlers
+/// worker.join().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "dropping it shuts the worker down"]
 pub struct Handle {

@@ -11,6 +11,26 @@ use crate::{handler::Boxed, run::RunId, run::Status};
 const HOOK_MAX: Duration = Duration::from_secs(10);
 
 /// What happened to an attempt of a run.
+///
+/// ```no_run
+/// # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
+/// use watchbell::Worker;
+/// use watchbell::worker::RunEvent;
+///
+/// async fn report() {}
+///
+/// async fn told(event: RunEvent) {
+///     let RunEvent { run_id, attempt, max_attempts, status, took, queue, .. } = event;
+///     println!("{queue} {run_id}: {status} after {took:?}, attempt {attempt} of {max_attempts}");
+///     if let Some(wait) = event.again_in {
+///         println!("again in {wait:?}: {}", event.error.unwrap_or_default());
+///     }
+/// }
+///
+/// Worker::builder(pool).handler("report", report).on_retry(told).on_finish(told).run(std::future::pending()).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct RunEvent {

@@ -4,6 +4,18 @@ use super::Builder;
 
 /// Something that [`submit!`](crate::submit) adds to every worker that asks for
 /// [`plugins`](Builder::plugins).
+///
+/// ```no_run
+/// # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
+/// use watchbell::{Worker, submit};
+///
+/// async fn report() {}
+/// submit!(|worker| worker.handler("report", report)); // makes a Plugin, in any file
+///
+/// Worker::builder(pool).plugins().run(std::future::pending()).await?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Plugin {
     file: &'static str,
     line: u32,

@@ -255,6 +255,12 @@ impl Shared {
         all
     }
 
+    /// Whether its handler is at work and nothing can end it: a thread that blocks.
+    pub(super) fn may_outlive(&self, held: &Held) -> bool {
+        let work = self.executor.registry.get(&held.run.handler).map(|entry| &entry.work);
+        held.started.is_some() && work.is_some_and(|work| !work.stops_when_dropped())
+    }
+
     /// The ids of the runs in hand.
     pub(super) fn held_ids(&self) -> Vec<i64> {
         locked(&self.held).keys().copied().collect()

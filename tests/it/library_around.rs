@@ -1,7 +1,7 @@
 //! Code around handlers and hooks: what they see, what they may do, and that they break nothing.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
 use tokio::sync::Notify;
@@ -11,6 +11,7 @@ use watchbell::{Context, HandlerResult, Outcome, Tx, snooze};
 use crate::support::Database;
 use crate::support::ask::{insert, one, row, until_status};
 use crate::support::crew::{hand, start};
+use crate::support::log::Log;
 use crate::support::wait::until;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -279,6 +280,30 @@ async fn a_hook_that_panics_or_hangs_breaks_and_delays_nothing() {
     for _ in 0..3 {
         let run = insert(pool, "mail", &[]).await;
         until_status(pool, run, "normal", Duration::from_secs(5)).await;
+    }
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_hook_that_panics_or_takes_10_s_is_logged_and_the_next_is_told() {
+    let log = Log::default();
+    let _listening = log.listen();
+    let database = Database::fresh().await;
+    let pool = &database.pool;
+    let journal = Journal::default();
+    let worker = hand(pool, "patient").handler("mail", nothing);
+    let worker = worker.on_start(|_| async { panic!("a hook's own trouble") });
+    let worker = start(worker.on_start(|_| std::future::pending()).on_start(noting(&journal, "start")));
+    let run = insert(pool, "mail", &[]).await;
+    until_status(pool, run, "normal", SOON).await;
+    let ended = Instant::now();
+    assert_eq!(journal.until(1).await, ["start mail 1 running"]);
+    assert!(ended.elapsed() > Duration::from_secs(8), "a hook that hangs is dropped after {:?}", ended.elapsed());
+    for words in ["a hook panicked; the run is not affected", "a hook took longer than 10s and was dropped"] {
+        let lines = log.lines_with(words);
+        assert_eq!(lines.len(), 1, "{}", log.text());
+        let named = format!("run={run} occasion=Start");
+        assert!(lines[0].contains("ERROR") && lines[0].contains(&named), "{lines:?}");
     }
     worker.stop().await;
 }

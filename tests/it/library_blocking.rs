@@ -11,6 +11,7 @@ use watchbell::{Context, HandlerResult, State, blocking, seconds};
 use crate::support::Database;
 use crate::support::ask::{errors, insert, row, until_status};
 use crate::support::crew::{config, hand, start};
+use crate::support::log::Log;
 use crate::support::wait::until;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -133,4 +134,25 @@ async fn a_shutdown_does_not_wait_for_a_thread_for_ever() {
     assert_eq!(errors(pool, run).await[0].1, "interrupted");
     assert!(gate.asked.load(Ordering::SeqCst));
     drop(open);
+}
+
+#[tokio::test]
+async fn a_thread_whose_worker_lost_its_lease_is_named_in_a_warning() {
+    let log = Log::default();
+    let _listening = log.listen();
+    let database = Database::fresh().await;
+    let pool = &database.pool;
+    let (gate, open) = Gate::new();
+    let worker = start(hand(pool, "thought-dead").state(gate.clone()).handler("hold", blocking(hold)));
+    let run = insert(pool, "hold", &[("retry", "'{\"strategy\": \"fixed\", \"base\": \"1ms\"}'")]).await;
+    until("it holds", SOON, async || (gate.calls.load(Ordering::SeqCst) == 1).then_some(())).await;
+    sqlx::query("update watchbell.workers set state = 'dead', ended_at = now()").execute(pool).await.unwrap();
+    until("the second attempt", SOON, async || (gate.calls.load(Ordering::SeqCst) == 2).then_some(())).await;
+    let warnings = log.lines_with("its run starts elsewhere while its thread may go on in this process");
+    assert_eq!(warnings.len(), 1, "{}", log.text());
+    let named = format!("run={run} handler=\"hold\"");
+    assert!(warnings[0].contains("WARN") && warnings[0].contains(&named), "{warnings:?}");
+    drop(open);
+    assert_eq!(until_status(pool, run, "normal", SOON).await.attempt, 2);
+    worker.stop().await;
 }

@@ -1,8 +1,7 @@
 //! A worker inside a program: its handle, the program's own token, and what it says to `tracing`.
 
-use std::io;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -11,6 +10,7 @@ use watchbell::{Error, cron, once, seconds};
 
 use crate::support::ask::{insert, one, row, until_status};
 use crate::support::crew::hand;
+use crate::support::log::Log;
 use crate::support::wait::until_true;
 use crate::support::{Database, skip};
 
@@ -95,35 +95,6 @@ fn a_program_without_features_gets_no_web_or_command_line_crate() {
     }
 }
 
-/// What was logged, as text.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    /// Hears this thread, and with it a test and its worker, while what it answers is held.
-    fn listen(&self) -> impl Sized + use<> {
-        let writer = self.clone();
-        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-        let guard = tracing::subscriber::set_default(subscriber);
-        // with one subscriber alone, a thread of another test that has none would switch shared call sites off
-        (guard, tracing::Dispatch::new(tracing_subscriber::registry()))
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
 #[tokio::test]
 async fn a_start_names_what_is_no_longer_declared_in_one_warning() {
     let log = Log::default();
@@ -142,6 +113,25 @@ async fn a_start_names_what_is_no_longer_declared_in_one_warning() {
     assert!(warnings[0].contains("WARN") && warnings[0].contains(r#"owner="shop" schedules=["a", "c"]"#), "{text}");
     // nor did the database warn of handlers that nobody had registered yet
     assert!(!text.contains("no worker has ever registered"), "{text}");
+}
+
+#[tokio::test]
+async fn programs_that_name_no_owner_are_warned_when_they_touch_each_others_schedules() {
+    let log = Log::default();
+    let _listening = log.listen();
+    let database = Database::fresh().await;
+    let program = |name: &str, job: &str, times: &str| {
+        hand(&database.pool, name).schedule("nightly", cron(times), nothing).schedule(job, cron("@daily"), nothing)
+    };
+    program("shop", "mails", "0 2 * * *").run(async {}).await.unwrap();
+    assert!(log.lines_with("names no owner").is_empty(), "{}", log.text());
+    program("billing", "dunning", "0 3 * * *").run(async {}).await.unwrap();
+    let changed = log.lines_with("could change them back, so name one by owner(..)");
+    assert_eq!(changed.len(), 1, "{}", log.text());
+    assert!(changed[0].contains("WARN") && changed[0].contains(r#"owner="app" schedules=["nightly"]"#), "{changed:?}");
+    let left = log.lines_with("they are of another program that names no owner");
+    assert_eq!(left.len(), 1, "{}", log.text());
+    assert!(left[0].contains("WARN") && left[0].contains(r#"schedules=["mails"]"#), "{left:?}");
 }
 
 #[tokio::test]

@@ -1,11 +1,10 @@
 //! A row that cannot work is refused at once, in one sentence that names the column.
 
-use std::sync::{Arc, Mutex};
-
 use sqlx::postgres::PgDatabaseError;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::support::Database;
+use crate::support::log::Log;
 
 /// What a client is told about a refused row.
 #[derive(Debug)]
@@ -424,11 +423,8 @@ async fn every_is_stored_as_a_fixed_rate() {
 #[tokio::test]
 async fn an_unknown_handler_is_a_warning_once() {
     let database = Database::fresh().await;
-    let log = Arc::new(Mutex::new(Vec::new()));
-    let writer = Log(Arc::clone(&log));
-    let subscriber =
-        tracing_subscriber::fmt().with_ansi(false).without_time().with_writer(move || writer.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let log = Log::default();
+    let _listening = log.listen();
     let mut connection = database.connect().await;
     for statement in [
         "insert into watchbell.handlers (name) values ('report'), ('shell')",
@@ -438,22 +434,8 @@ async fn an_unknown_handler_is_a_warning_once() {
     ] {
         sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
     }
-    let text = String::from_utf8(log.lock().unwrap().clone()).unwrap();
+    let text = log.text();
     let warning = "no worker has ever registered handler \"reprot\" (the schedule is accepted and will wait)";
     assert_eq!(text.matches(warning).count(), 1, "{text}");
     assert_eq!(text.matches("no worker has ever").count(), 1, "{text}");
-}
-
-#[derive(Clone)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }

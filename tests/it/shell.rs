@@ -138,7 +138,7 @@ async fn options_that_could_not_work_are_refused_with_the_reason() {
     for (options, sentence) in [
         (
             &["--enable-shell"][..],
-            "error: --shell-programs: none is allowed; name what may be run, such as rsync,/opt/jobs/ (or: any)",
+            "error: --shell-programs: none is allowed; name what may be run, such as sort,/opt/jobs/ (or: any)",
         ),
         (
             &["--enable-shell", "--shell-programs", "cat,/no/such"],
@@ -277,6 +277,24 @@ async fn a_command_runs_as_the_account_that_is_configured() {
     // the worker's environment and memory are closed to it
     let said = failure(pool, json!({"command": "cat /proc/$PPID/environ"})).await;
     assert!(said.contains("Permission denied"), "{said}");
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_directory_is_entered_as_the_account() {
+    if !nix::unistd::geteuid().is_root() {
+        return skip("only root can run commands as another account");
+    }
+    let (database, place) = (Database::fresh().await, Place::new());
+    let pool = &database.pool;
+    let worker = worker(pool, anything().run_as("nobody"));
+    // open to all, behind a door that is closed to all but root
+    let (closed, inside) = (place.path().join("closed"), place.path().join("closed/inside"));
+    std::fs::create_dir_all(&inside).unwrap();
+    std::fs::write(inside.join("file"), "private").unwrap();
+    std::fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let said = failure(pool, json!({"argv": ["cat", "file"], "cwd": inside})).await;
+    assert!(said.starts_with("exit code 126: /usr/bin/cat could not be executed, or \"cwd\" not be entered"), "{said}");
     worker.stop().await;
 }
 

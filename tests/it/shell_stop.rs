@@ -201,6 +201,19 @@ async fn what_a_command_leaves_behind_has_a_second_to_end() {
 }
 
 #[tokio::test]
+async fn what_is_left_behind_is_asked_too_when_the_time_is_over() {
+    let database = Database::fresh().await;
+    let pool = &database.pool;
+    let worker = start(hand(pool, "shell").handler("shell", anything()));
+    let line = "(trap 'echo asked; exit' TERM; while :; do sleep 0.05; done) & sleep 0.3";
+    let run = command(pool, &json!({"command": line}), &[("timeout", "'600 ms'")]).await;
+    let over = format!("(select finished_at is not null from watchbell.runs where id = {run})");
+    until_true(pool, &over, SOON).await;
+    assert_eq!(printed_text(pool, run, "stdout").await, "asked\n");
+    worker.stop().await;
+}
+
+#[tokio::test]
 async fn a_command_whose_guardian_is_killed_is_killed_and_the_attempt_fails() {
     if !cfg!(target_os = "linux") {
         return crate::support::skip("only Linux kills a process with its parent");

@@ -18,6 +18,7 @@ pub mod docker;
 mod drops;
 pub mod guard;
 pub mod journal;
+pub mod log;
 pub mod private;
 pub mod process;
 pub mod public;

@@ -6,11 +6,15 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use futures_util::FutureExt;
 use serde_json::json;
-use sqlx::{Connection, PgConnection};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection, PgConnection};
 use watchbell::client::{self, NewRun, NewSchedule};
 use watchbell::schedule::FirstFire;
 use watchbell::testing::{self, Engine};
-use watchbell::{Context, Error, HandlerResult, Outcome, Registry, Status, Tx, Worker, fatal, retry_after, snooze};
+use watchbell::{
+    Context, Error, HandlerOptions, HandlerResult, Outcome, Registry, State, Status, Tx, Worker, cron, fatal,
+    retry_after, snooze,
+};
 
 use crate::support::Database;
 
@@ -264,6 +268,68 @@ async fn an_engine_takes_the_handlers_and_queues_of_a_worker() {
     assert_eq!(ran.iter().map(|ran| ran.id).collect::<Vec<_>>(), [posted]);
     let refused = Engine::of(Worker::builder(database.pool.clone()).slots(0)).await.unwrap_err();
     assert_eq!(refused.to_string(), "slots: 0 is out of range 1 to 10000");
+}
+
+#[tokio::test]
+async fn an_engine_takes_the_schedules_state_middleware_and_options_of_a_worker() {
+    #[derive(Clone)]
+    struct Mailer {
+        from: String,
+    }
+    async fn digest(State(mailer): State<Mailer>, ctx: Context) {
+        ctx.log(format!("from {}", mailer.from));
+    }
+    async fn slow(ctx: Context) -> HandlerResult {
+        ctx.cancelled().await;
+        Err("stopped".into())
+    }
+    let database = Database::fresh().await;
+    let five_minutes = json!({"strategy": "fixed", "base": "5m", "jitter": false});
+    let worker = Worker::builder(database.pool.clone())
+        .owner("shop")
+        .state(Mailer { from: "shop@example.com".to_owned() })
+        .schedule("digest", cron("0 6 * * *"), digest)
+        .handler_with("slow", slow, HandlerOptions::new().timeout(Duration::from_millis(20)).retry(&five_minutes))
+        .around(|ctx, next| async move {
+            ctx.log("around");
+            next.run(ctx).await
+        })
+        .on_finish(|_| async { panic!("an engine calls no hooks") });
+    let mut engine = Engine::of(worker).await.unwrap();
+    assert_eq!(engine.schedule("digest").await.unwrap().managed_by.as_deref(), Some("shop"));
+
+    let ran = engine.run_until(engine.now() + TimeDelta::days(2)).await.unwrap();
+    let digests: Vec<_> = ran.iter().map(|ran| (ran.schedule.as_deref(), ran.at.hour(), ran.status)).collect();
+    assert_eq!(digests, [(Some("digest"), 6, Status::Normal); 2]);
+    assert!(ran.iter().all(|ran| ran.output == ["around", "from shop@example.com"]), "{ran:?}");
+
+    NewRun::new("slow").insert(&engine.pool()).await.unwrap();
+    let timed_out = engine.run_due().await.unwrap().remove(0);
+    assert_eq!((timed_out.status, timed_out.error.as_deref()), (Status::Pending, Some("timed out: stopped")));
+    assert_eq!(timed_out.output, ["around"]);
+    assert_eq!(timed_out.again_at, Some(engine.now() + TimeDelta::minutes(5)));
+
+    let needy = Worker::builder(database.pool.clone()).handler("digest", digest);
+    let refused = Engine::of(needy).await.unwrap_err().to_string();
+    assert!(refused.contains("Mailer"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_login_that_may_not_make_databases_is_told_what_to_do() {
+    let server = Database::empty().await;
+    let mut admin = server.connect_admin().await;
+    let role = format!("watchbell_test_{}_tester", std::process::id());
+    let create = format!("create role \"{role}\" login password 'pw'");
+    if sqlx::query(sqlx::AssertSqlSafe(create)).execute(&mut admin).await.is_err() {
+        return crate::support::skip("the login may not create roles");
+    }
+    let options: PgConnectOptions = server.admin_url.parse().unwrap();
+    let url = options.username(&role).password("pw").to_url_lossy().to_string();
+    let refused = testing::Database::on(&url).await.unwrap_err();
+    let drop = format!("drop role \"{role}\"");
+    sqlx::query(sqlx::AssertSqlSafe(drop)).execute(&mut admin).await.unwrap();
+    assert!(matches!(refused, Error::Denied(_)), "{refused}");
+    assert!(refused.to_string().contains("ALTER ROLE .. CREATEDB"), "{refused}");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use toml::{
 };
 
 use super::options::{Known, Options};
-use crate::handler::did_you_mean;
+use crate::nearest::did_you_mean_one_of;
 
 /// A section whose keys are names of the user's own.
 const SECRETS: &str = "secrets";
@@ -131,9 +131,7 @@ fn text(value: &Spanned<DeValue<'_>>) -> Option<String> {
 }
 
 fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let known: Vec<_> = known.collect();
-    let hint = did_you_mean(name, known.iter().copied());
-    if hint.is_empty() { format!("; known: {}", known.join(", ")) } else { hint }
+    did_you_mean_one_of(name, &known.collect::<Vec<_>>())
 }
 
 fn article(kind: &str) -> String {

@@ -11,7 +11,7 @@ use crate::client::{self, Activity, ActivityRow, RunRow, Runs, ScheduleRow, Sche
 use crate::clock;
 use crate::duration;
 use crate::error::{Error, Result};
-use crate::handler::did_you_mean;
+use crate::nearest::did_you_mean;
 use crate::schedule::explain;
 
 /// How many fire times and runs are shown.

@@ -90,7 +90,7 @@ impl WorkerArgs {
         }
         #[cfg(unix)]
         if names.contains("shell") {
-            registry = registry.handler("shell", self.shell.handler()?);
+            registry = registry.handler("shell", self.shell.handler(secrets.clone())?);
         }
         if self.demo_handlers {
             registry = demo::handlers(registry, pool, names);

@@ -7,6 +7,7 @@ use clap::builder::BoolishValueParser;
 use nix::unistd::geteuid;
 
 use crate::error::{Error, Result};
+use crate::handler::secret::Secrets;
 use crate::handler::shell::{self, Limit, Shell};
 
 #[derive(Debug, Args)]
@@ -61,11 +62,11 @@ impl ShellArgs {
 
     /// The handler, checked against this machine. From here on this process's environment, which may hold the
     /// database's password, cannot be read by commands.
-    pub(super) fn handler(&self) -> Result<Shell> {
+    pub(super) fn handler(&self, secrets: Secrets) -> Result<Shell> {
         let mut handler =
             Shell::new().argv(self.enable_shell).path(&self.shell_path).cwd(&self.shell_cwd).umask(self.shell_umask);
         if self.shell_programs.is_empty() {
-            let problem = "none is allowed; name what may be run, such as rsync,/opt/jobs/ (or: any)";
+            let problem = "none is allowed; name what may be run, such as sort,/opt/jobs/ (or: any)";
             return Err(Error::invalid("--shell-programs", problem));
         }
         for program in &self.shell_programs {
@@ -80,6 +81,7 @@ impl ShellArgs {
         if self.shell_new_privileges {
             handler = handler.allow_new_privileges();
         }
+        handler = handler.secrets(secrets);
         handler.check()?;
         if geteuid().is_root() && self.shell_run_as.is_empty() {
             tracing::warn!("commands of the handler shell run as root; --shell-run-as names another account");

@@ -10,7 +10,7 @@ use reqwest::{
 use serde_json::{Map, Value};
 
 use super::success::Success;
-use crate::{duration, handler::nearest::did_you_mean};
+use crate::{duration, nearest::did_you_mean_one_of};
 
 const KEYS: [&str; 8] = ["url", "method", "headers", "body", "success", "expect_body", "timeout", "follow_redirects"];
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
@@ -59,8 +59,7 @@ impl Request {
     pub(super) fn of(payload: &Value) -> Result<Self, String> {
         let keys = payload.as_object().ok_or("the payload must be an object with a \"url\"")?;
         if let Some(unknown) = keys.keys().find(|key| !KEYS.contains(&key.as_str())) {
-            let near = did_you_mean(unknown, KEYS);
-            let near = if near.is_empty() { format!("; known: {}", KEYS.join(", ")) } else { near };
+            let near = did_you_mean_one_of(unknown, &KEYS);
             return Err(format!("the payload's key \"{}\" is unknown{near}", duration::shown(unknown)));
         }
         let (body, is_json) = match given(keys, "body") {

@@ -3,12 +3,22 @@
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use super::forms::forms;
+use crate::handler::HandlerError;
 
 const STARS: &[u8] = b"***";
 
 /// Replaces every occurrence of some secrets by `***`, also where they are escaped or inside base64.
 ///
 /// Cheap to clone. The default masks nothing.
+///
+/// ```
+/// use watchbell::handler::secret::Mask;
+///
+/// let mask = Mask::of(["hunter2"]);
+/// assert_eq!(mask.text("login root:hunter2"), "login root:***");
+/// assert_eq!(mask.bytes(b"hunter2!"), b"***!");
+/// assert!(Mask::default().is_empty());
+/// ```
 #[derive(Clone, Default)]
 pub struct Mask {
     /// What is looked for, the longest first, by its first byte; `None`: nothing.
@@ -64,6 +74,15 @@ impl Mask {
         masked
     }
 
+    /// The same error without the secrets, and no longer than an error may be.
+    #[cfg(any(feature = "http", all(unix, feature = "shell")))]
+    pub(in crate::handler) fn error(&self, error: &HandlerError) -> HandlerError {
+        /// Longest message, in characters.
+        const CHARS_MAX: usize = 2000;
+        let text: String = self.text(&error.to_string()).chars().take(CHARS_MAX).collect();
+        HandlerError { source: text.into(), fatal: error.fatal, after: error.after }
+    }
+
     /// A filter for bytes that come in chunks.
     pub fn stream(&self) -> Masking {
         Masking { mask: self.clone(), held: vec![], covered: 0, is_masking: false }
@@ -102,6 +121,18 @@ enum Found {
 ///
 /// Holds back what may become a secret, at most as many bytes as the longest form of one. Secrets that touch
 /// or overlap are masked as one.
+///
+/// ```
+/// use watchbell::handler::secret::Mask;
+///
+/// let mut masking = Mask::of(["hunter2"]).stream();
+/// let mut out = vec![];
+/// masking.push(b"root:hunt", &mut out); // what may become the secret is held back
+/// assert_eq!(out, b"root:");
+/// masking.push(b"er2, root:hun", &mut out);
+/// masking.finish(&mut out); // or `cut`, if more may come that is not read
+/// assert_eq!(out, b"root:***, root:hun");
+/// ```
 #[derive(Debug)]
 pub struct Masking {
     mask: Mask,

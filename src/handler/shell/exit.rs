@@ -40,7 +40,9 @@ pub(super) fn not_started(program: &str, error: &io::Error) -> HandlerError {
     match error.raw_os_error().map(Errno::from_raw) {
         // another worker may have it
         Some(Errno::ENOENT) => failed(&format!("exit code 127: {program}, its interpreter or \"cwd\" was not found")),
-        Some(Errno::EACCES | Errno::ENOEXEC) => failed(&format!("exit code 126: {program} could not be executed")),
+        Some(Errno::EACCES | Errno::ENOEXEC) => {
+            failed(&format!("exit code 126: {program} could not be executed, or \"cwd\" not be entered"))
+        }
         Some(Errno::E2BIG) => fatal(format!("arguments and environment are longer than this system allows: {error}")),
         _ => failed(&format!("{program} could not be started")),
     }

@@ -21,6 +21,7 @@
 
 mod watch;
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
@@ -43,6 +44,7 @@ pub(super) const LEFT: u8 = b'L';
 /// What the command's process changes about itself before exec.
 #[derive(Debug)]
 pub(super) struct Setup {
+    pub(super) cwd: CString,
     pub(super) umask: libc::mode_t,
     /// Resource and limit, soft and hard alike.
     pub(super) limits: Vec<(c_int, libc::rlim_t)>,
@@ -93,6 +95,8 @@ fn divide(socket: RawFd, setup: &Setup) -> io::Result<()> {
     unsafe {
         #[cfg(target_os = "linux")]
         sound(libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))?;
+        #[cfg(target_os = "linux")]
+        let guardian = libc::getpid();
         let command = libc::fork();
         sound(command)?;
         if command > 0 {
@@ -110,6 +114,8 @@ fn divide(socket: RawFd, setup: &Setup) -> io::Result<()> {
             sound(libc::setgid(ids.gid))?;
             sound(libc::setuid(ids.uid))?;
         }
+        // as the account: it may not be able to get there, and root could set it down behind a closed door
+        sound(libc::chdir(setup.cwd.as_ptr()))?;
         #[cfg(target_os = "linux")]
         {
             if !setup.new_privileges {
@@ -117,6 +123,10 @@ fn divide(socket: RawFd, setup: &Setup) -> io::Result<()> {
             }
             // the guardian has one thread, so its end is the end of the process
             sound(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0))?;
+            if libc::getppid() != guardian {
+                // killed before it could be heard
+                libc::_exit(1);
+            }
         }
     }
     Ok(())

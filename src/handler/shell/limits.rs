@@ -7,9 +7,9 @@ use nix::libc::{self, c_int};
 use nix::unistd::geteuid;
 
 use super::guardian::hard_limit;
-use super::nearest;
 use crate::duration;
 use crate::handler::size;
+use crate::nearest::did_you_mean_one_of;
 
 /// A limit of the system on each process of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,7 +48,7 @@ impl Limit {
     /// The limit of this name.
     pub(crate) fn named(name: &str) -> Result<Self, String> {
         let found = ALL.iter().find(|(known, _)| *known == name).map(|(_, limit)| *limit);
-        found.ok_or_else(|| format!("unknown limit {name:?}; {}", nearest(name, ALL.map(|(name, _)| name))))
+        found.ok_or_else(|| format!("unknown limit {name:?}{}", did_you_mean_one_of(name, &ALL.map(|(name, _)| name))))
     }
 
     /// A value as people write it: 10s, 1h for time, 512MiB for bytes, else a number.
@@ -81,14 +81,19 @@ impl Limit {
     }
 }
 
-/// The configuration's limits, where the payload sets none; a payload may only lower them.
+/// The configuration's limits, where the payload sets none. A payload may only lower them, and those that the
+/// worker itself is under: as root it could go above these, but a row must not.
 pub(super) fn merged(
     configured: &BTreeMap<Limit, u64>,
     asked: &BTreeMap<Limit, u64>,
 ) -> Result<BTreeMap<Limit, u64>, String> {
     let mut limits = configured.clone();
     for (&limit, &value) in asked {
-        if let Some(most) = configured.get(&limit).filter(|most| value > **most) {
+        let most = match configured.get(&limit) {
+            Some(&most) => most,
+            None => hard_limit(limit.resource()).map_err(|e| format!("limit {limit}: {e}"))?,
+        };
+        if value > most {
             return Err(format!("limit {limit}: {value} is above this worker's {most}"));
         }
         limits.insert(limit, value);
@@ -131,5 +136,10 @@ mod tests {
         assert_eq!(merged(&configured, &asked(61)), Err("limit cpu: 61 is above this worker's 60".to_owned()));
         assert_eq!(merged(&configured, &asked(5)), Ok(asked(5)));
         assert_eq!(merged(&configured, &BTreeMap::new()), Ok(configured.clone()));
+        let hard = hard_limit(Limit::OpenFiles.resource()).unwrap();
+        let asked = |value| BTreeMap::from([(Limit::OpenFiles, value)]);
+        assert_eq!(merged(&BTreeMap::new(), &asked(hard)), Ok(asked(hard)));
+        let refused = format!("limit open_files: {} is above this worker's {hard}", hard + 1);
+        assert_eq!(merged(&BTreeMap::new(), &asked(hard + 1)), Err(refused));
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::limits::Limit;
-use super::nearest;
+use crate::nearest::did_you_mean_one_of;
 
 const KEYS: [&str; 10] =
     ["argv", "command", "env", "cwd", "stdin", "run_as", "umask", "limits", "success_exit_codes", "fatal_exit_codes"];
@@ -14,6 +14,39 @@ const KEYS: [&str; 10] =
 const ARGV_MAX: usize = 1000;
 /// Most variables in `env`, and codes in a list.
 const LIST_MAX: usize = 256;
+
+/// Variables by which shells and interpreters take in other code: a script of the host's own stays what it is.
+const OF_INTERPRETERS: [&str; 29] = [
+    "PATH",
+    "GCONV_PATH",
+    "BASH_ENV",
+    "ENV",
+    "SHELLOPTS",
+    "BASHOPTS",
+    "IFS",
+    "PS4",
+    "ZDOTDIR",
+    "PERL5OPT",
+    "PERL5LIB",
+    "PERLLIB",
+    "PERL5DB",
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "PYTHONSTARTUP",
+    "PYTHONUSERBASE",
+    "PYTHONWARNINGS",
+    "PYTHONINSPECT",
+    "PYTHONBREAKPOINT",
+    "RUBYOPT",
+    "RUBYLIB",
+    "NODE_OPTIONS",
+    "NODE_PATH",
+    "JAVA_TOOL_OPTIONS",
+    "JDK_JAVA_OPTIONS",
+    "_JAVA_OPTIONS",
+    "CLASSPATH",
+    "LUA_INIT",
+];
 
 /// The payload of the handler `shell`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +73,7 @@ impl Payload {
     /// Reads a JSON object, or says what is wrong with it.
     pub(super) fn read(object: &Map<String, Value>) -> Result<Self, String> {
         if let Some(key) = object.keys().find(|key| !KEYS.contains(&key.as_str())) {
-            return Err(format!("unknown key {key:?}; {}", nearest(key, KEYS)));
+            return Err(format!("unknown key {key:?}{}", did_you_mean_one_of(key, &KEYS)));
         }
         let what = match (object.get("argv"), object.get("command")) {
             (Some(argv), None) => What::Argv(argv_of(argv)?),
@@ -124,8 +157,7 @@ pub(super) fn variable(name: &str) -> Result<(), String> {
         return Err(format!("{name:?} must be letters, digits and _, no digit first"));
     }
     let of_loader = name.starts_with("LD_") || name.starts_with("DYLD_") || name.starts_with("GLIBC_");
-    let of_shell = ["BASH_ENV", "ENV", "SHELLOPTS", "BASHOPTS", "IFS", "PATH", "GCONV_PATH"].contains(&name);
-    if of_loader || of_shell {
+    if of_loader || OF_INTERPRETERS.contains(&name) {
         return Err(format!("{name} decides which code is run: only the worker's configuration may"));
     }
     if name.starts_with("WATCHBELL_") {
@@ -217,6 +249,10 @@ mod tests {
             (
                 r#"{"command": "a", "env": {"LD_PRELOAD": "x.so"}}"#,
                 "\"env\": LD_PRELOAD decides which code is run: only the worker's configuration may",
+            ),
+            (
+                r#"{"argv": ["a"], "env": {"PERL5OPT": "-Mbase;print(`id`)"}}"#,
+                "\"env\": PERL5OPT decides which code is run: only the worker's configuration may",
             ),
             (r#"{"command": "a", "env": {"A": 1}}"#, "\"env.A\" must be a string, not 1"),
             (r#"{"command": "a", "umask": "8"}"#, "umask \"8\" must be 000 to 777 in octal digits"),

@@ -1,6 +1,8 @@
 //! A command with everything around it, from the payload and the worker's configuration.
 
-use std::path::{Path, PathBuf};
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::process::Command;
 
 use chrono::SecondsFormat;
@@ -27,8 +29,7 @@ impl Shell {
         let limits = limits::merged(&self.limits, &payload.limits).and_then(|limits| limits::raw(&limits));
         let (program, arguments) = self.program_of(&payload.what)?;
         let mut command = Command::new(&program);
-        command.args(arguments).current_dir(payload.cwd.as_ref().map_or(self.cwd.as_path(), Path::new));
-        command.env_clear().env("PATH", &self.path);
+        command.args(arguments).env_clear().env("PATH", &self.path);
         for name in &self.env {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
@@ -39,7 +40,9 @@ impl Shell {
         }
         command.envs(payload.env.iter().map(|(name, value)| (name, value)));
         command.envs(facts(ctx));
+        let cwd = payload.cwd.as_ref().map_or(self.cwd.as_os_str(), std::ffi::OsStr::new);
         let setup = Setup {
+            cwd: CString::new(cwd.as_bytes()).map_err(fatal)?,
             umask: payload.umask.unwrap_or(self.umask) as _,
             limits: limits.map_err(fatal)?,
             account: account.and_then(|account| account.ids),

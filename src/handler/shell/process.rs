@@ -13,19 +13,15 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use tokio::time;
 
 use super::guardian::{self, BEAT, KILL, LEFT, Setup, TERMINATE};
+use super::printed::Printed;
+use crate::handler::secret::Mask;
 use crate::handler::{Context, StopReason, Stream};
-
-/// Read at once from a pipe, which holds 64 KiB.
-const READ: usize = 32 * 1024;
 
 /// Of the grace, what is kept for the kill itself and for reading what is left in the pipes.
 const RESERVE_MAX: Duration = Duration::from_millis(500);
 
 /// How long the pipes are read after the last process ended. They end with it, unless it gave them away.
 const READ_ON: Duration = Duration::from_secs(1);
-
-/// Longest end of standard error that stands in a message.
-const LAST_WORDS: usize = 1024;
 
 /// A command with all its descendants. Dropped, all of them are killed.
 #[derive(Debug)]
@@ -45,7 +41,7 @@ pub(super) struct Ended {
     pub(super) status: Option<ExitStatus>,
     /// It was asked to stop, and did not end before by itself.
     pub(super) stopped: Option<Stopped>,
-    /// The end of what it wrote to standard error.
+    /// The end of what it wrote to standard error, masked.
     pub(super) last_words: Vec<u8>,
 }
 
@@ -59,20 +55,17 @@ pub(super) enum Stopped {
 }
 
 /// Starts a command and stays with it to its end, which comes at most a grace after the context says stop.
-pub(super) async fn run(command: Command, setup: Setup, stdin: Option<Vec<u8>>, ctx: &Context) -> io::Result<Ended> {
+pub(super) async fn run(
+    command: Command,
+    setup: Setup,
+    stdin: Option<Vec<u8>>,
+    mask: &Mask,
+    ctx: &Context,
+) -> io::Result<Ended> {
     let (mut process, pipes) = Process::spawn(command, setup, stdin.is_some(), ctx)?;
-    let mut last_words = vec![];
-    let printing = async {
-        tokio::join!(
-            feed(pipes.0, stdin),
-            pump(pipes.1, |bytes| ctx.output(Stream::Stdout, bytes)),
-            pump(pipes.2, |bytes| {
-                ctx.output(Stream::Stderr, bytes);
-                keep_end(&mut last_words, bytes);
-            })
-        )
-    };
-    let (stopped, ()) = {
+    let (mut stdout, mut stderr) = (Printed::new(ctx, Stream::Stdout, mask), Printed::new(ctx, Stream::Stderr, mask));
+    let stopped = {
+        let printing = async { tokio::join!(feed(pipes.0, stdin), stdout.pump(pipes.1), stderr.pump(pipes.2)) };
         tokio::pin!(printing);
         let ending = process.end(ctx);
         tokio::pin!(ending);
@@ -86,8 +79,11 @@ pub(super) async fn run(command: Command, setup: Setup, stdin: Option<Vec<u8>>, 
         if !printed {
             let _ = time::timeout(READ_ON, printing).await;
         }
-        (stopped, ())
+        stopped
     };
+    let was_broken_off = stopped.is_some() || process.status.is_none_or(|status| status.code().is_none());
+    stdout.end(was_broken_off);
+    let last_words = stderr.end(was_broken_off);
     if process.said.contains(&LEFT) {
         ctx.log("[processes that the command left behind were killed]");
     }
@@ -166,26 +162,6 @@ async fn feed(pipe: Option<ChildStdin>, bytes: Option<Vec<u8>>) {
     if let (Some(mut pipe), Some(bytes)) = (pipe, bytes) {
         let _ = pipe.write_all(&bytes).await;
     }
-}
-
-/// Reads to the end, always: a command never waits for the database.
-async fn pump(pipe: Option<impl AsyncReadExt + Unpin>, mut take: impl FnMut(&[u8])) {
-    let Some(mut pipe) = pipe else { return };
-    let mut bytes = vec![0; READ];
-    while let Ok(read) = pipe.read(&mut bytes).await {
-        if read == 0 {
-            return;
-        }
-        take(&bytes[..read]);
-    }
-}
-
-/// Keeps the last bytes of all.
-fn keep_end(kept: &mut Vec<u8>, bytes: &[u8]) {
-    let more = &bytes[bytes.len().saturating_sub(LAST_WORDS)..];
-    let excess = (kept.len() + more.len()).saturating_sub(LAST_WORDS);
-    kept.drain(..excess);
-    kept.extend_from_slice(more);
 }
 
 impl Stopped {

@@ -99,20 +99,32 @@ pub struct Program(Child);
 impl Program {
     /// `watchbell worker run` with these options and nothing of the test's environment but PATH.
     pub fn worker(url: &str, options: &[&str]) -> Self {
-        Self::start(Command::new(env!("CARGO_BIN_EXE_watchbell")), url, options)
+        Self::start(Command::new(env!("CARGO_BIN_EXE_watchbell")), "warn", url, options)
+    }
+
+    /// The same with these variables too; writes all that it can tell into this file.
+    pub fn worker_telling(log: &Path, variables: &[(&str, &str)], url: &str, options: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_watchbell"));
+        command.stderr(std::fs::File::create(log).unwrap());
+        Self::start_with(command, variables, "trace", url, options)
     }
 
     /// The same from a copy of the program, as another account.
     pub fn worker_as(program: &Path, uid: u32, url: &str, options: &[&str]) -> Self {
         let mut command = Command::new(program);
         command.uid(uid).gid(uid).current_dir("/");
-        Self::start(command, url, options)
+        Self::start(command, "warn", url, options)
     }
 
-    fn start(mut program: Command, url: &str, options: &[&str]) -> Self {
+    fn start(program: Command, level: &str, url: &str, options: &[&str]) -> Self {
+        Self::start_with(program, &[], level, url, options)
+    }
+
+    fn start_with(mut program: Command, variables: &[(&str, &str)], level: &str, url: &str, options: &[&str]) -> Self {
         let path = std::env::var_os("PATH").unwrap_or_default();
         program.env_clear().env("PATH", path).env("WATCHBELL_DATABASE_URL", url);
-        program.args(["--log-level", "warn", "worker", "run", "--exit-with-parent"]).args(options);
+        program.envs(variables.iter().copied());
+        program.args(["--log-level", level, "worker", "run", "--exit-with-parent"]).args(options);
         Self(program.stdin(Stdio::piped()).spawn().unwrap())
     }
 

@@ -18,6 +18,8 @@ pub(super) struct Guardian {
     /// Not reaped yet, so that its process id, and its group's, is no one else's.
     runs: bool,
     terminating: bool,
+    /// The command's group got SIGTERM.
+    group_told: bool,
     killing: bool,
     /// When what the command left behind has to be gone.
     linger_until: Option<i64>,
@@ -36,6 +38,7 @@ impl Guardian {
             command,
             runs: true,
             terminating: false,
+            group_told: false,
             killing: false,
             linger_until: None,
             told: [0; 64],
@@ -178,6 +181,7 @@ impl Guardian {
             self.terminating = true;
             self.linger_until = None;
             if self.runs {
+                self.group_told = true;
                 libc::kill(-self.command, libc::SIGTERM);
                 libc::kill(-self.command, libc::SIGCONT); // one that is stopped would not hear it
             }
@@ -185,11 +189,12 @@ impl Guardian {
         }
     }
 
-    /// Asks those that left the group and have lost their parents, each once.
+    /// Asks those that the group's signal did not reach and that have lost their parents, each once.
     unsafe fn terminate_adopted(&mut self) {
         unsafe {
             each_child(|child| {
-                if libc::getpgid(child) != self.command && !self.told.contains(&child) {
+                let was_told = self.group_told && libc::getpgid(child) == self.command;
+                if !was_told && !self.told.contains(&child) {
                     libc::kill(child, libc::SIGTERM);
                     self.told[self.told_next % 64] = child;
                     self.told_next = self.told_next.wrapping_add(1);

@@ -1,6 +1,13 @@
 //! "Did you mean": the known word that a misspelt one was meant to be.
 
-/// Names the word it was probably meant to be, as the end of a sentence; empty if none is near.
+/// Names the word it was probably meant to be, as the end of a sentence, or all words where none is near.
+#[cfg(any(feature = "http", feature = "bin", all(unix, feature = "shell")))]
+pub(crate) fn did_you_mean_one_of(word: &str, known: &[&str]) -> String {
+    let near = did_you_mean(word, known.iter().copied());
+    if near.is_empty() { format!("; known: {}", known.join(", ")) } else { near }
+}
+
+/// The nearest word; empty if none is near.
 pub(crate) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let reach = (word.chars().count() / 3).clamp(1, 3);
     let near = known.into_iter().map(|known| (distance(word, known), known)).filter(|(far, _)| *far <= reach);

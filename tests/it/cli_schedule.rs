@@ -43,7 +43,7 @@ async fn an_added_schedule_is_told_in_words_with_its_next_fire_times() {
     let yaml = done(url, &["schedule", "next", "once", "-o", "yaml"]);
     assert_eq!(yaml, "name: once\nnext:\n- \"2031-02-03T04:05:06Z\"\n");
     let yaml = done(url, &["schedule", "list", "-o", "yaml"]);
-    assert_eq!(yaml.matches("\n  id: ").count(), 3, "{yaml}");
+    assert_eq!(yaml.matches("\n  id: ").count(), 4, "{yaml}");
     assert!(yaml.contains("\n  payload:\n    a: 1\n") && yaml.contains("\n  tags: []\n"), "{yaml}");
     assert!(yaml.contains("\n  cron: 0 2 * * *\n") && yaml.contains("\n  timeout: null\n"), "{yaml}");
 }

@@ -25,6 +25,7 @@ mod wait;
 mod watch;
 mod worker;
 mod workers;
+mod yaml;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -69,9 +69,13 @@ fn remark(row: &HandlerRow) -> String {
 }
 
 /// Says so if no worker has ever registered it: it may be mistyped, or its worker not there yet.
+///
+/// To be called before the row is written: the database would say it once more, which is then switched off.
 pub(super) async fn warn_if_unknown(connection: &mut PgConnection, handler: &str) {
     // a role that may not read the list is not told
-    let Ok(known) = client::known_handlers(connection).await else { return };
+    let Ok(known) = client::known_handlers(&mut *connection).await else { return };
+    let quiet = sqlx::query("set client_min_messages = error").execute(connection).await;
+    drop(quiet); // said twice is no harm
     if known.iter().any(|name| name == handler) {
         return;
     }

@@ -81,6 +81,10 @@ async fn status(setting: &Setting) -> Result<()> {
     let url = setting.database()?;
     let steps = migrate::status(&mut connect(&url).await?).await?;
     let rows: Vec<Row> = steps.into_iter().map(Row::from).collect();
+    let to_come = rows.iter().filter(|row| row.applied_at.is_none()).count();
+    if to_come > 0 {
+        note(&format!("{url}: {to_come} migrations are to come; run: watchbell migrate up"));
+    }
     setting.output.list(
         &rows,
         &[

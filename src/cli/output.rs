@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
+use super::yaml;
 use crate::error::{Error, Result};
 
 /// The form of results.
@@ -20,6 +21,8 @@ pub(crate) enum Format {
     Json,
     /// One JSON object a line.
     Jsonl,
+    /// One YAML document, with the fields of json.
+    Yaml,
     /// Only the name or id, one a line.
     Name,
 }
@@ -41,9 +44,9 @@ impl Output {
         Self { format, is_terminal: io::stdout().is_terminal(), is_closed: AtomicBool::new(false) }
     }
 
-    /// Whether programs read it: then one JSON object a line is right for what comes bit by bit.
+    /// Whether programs read all fields of it: then one JSON object a line is right for what comes bit by bit.
     pub(super) fn is_json(&self) -> bool {
-        matches!(self.format, Format::Json | Format::Jsonl)
+        matches!(self.format, Format::Json | Format::Jsonl | Format::Yaml)
     }
 
     /// Writes a list; `name` is what identifies a row.
@@ -52,6 +55,7 @@ impl Output {
             Format::Table => self.table(rows, columns),
             Format::Json => json(rows, true)?,
             Format::Jsonl => rows.iter().map(|row| json(row, false)).collect::<Result<String>>()?,
+            Format::Yaml => yaml::text(&rows)?,
             Format::Name => rows.iter().map(|row| name(row) + "\n").collect(),
         })
     }
@@ -62,6 +66,7 @@ impl Output {
             Format::Table => format!("{}\n", text.trim_end()),
             Format::Json => json(thing, true)?,
             Format::Jsonl => json(thing, false)?,
+            Format::Yaml => yaml::text(thing)?,
             Format::Name => format!("{name}\n"),
         })
     }

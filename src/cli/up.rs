@@ -33,6 +33,7 @@ pub(super) async fn run(mut args: UpArgs, setting: &Setting) -> Result<ExitCode>
             note(&format!("no database is configured: starting a private PostgreSQL in {}", dir.display()));
             let server = Server::start(Options::kept_at(dir)).await?;
             note(&format!("database: {}", server.url()));
+            note(&format!("in another terminal: export WATCHBELL_DATABASE_URL='{}'", server.url()));
             args.worker.sql.enable_sql = true;
             (server.url().parse()?, Some(server))
         }

@@ -46,6 +46,13 @@ pub struct QueueRow {
 
 /// Reads all queues by name, 10,000 at most.
 ///
+/// ```no_run
+/// # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
+/// let waiting: i64 = watchbell::client::queues(&pool).await?.iter().map(|queue| queue.ready).sum();
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// What the database answers.
 pub async fn queues(executor: impl PgExecutor<'_>) -> Result<Vec<QueueRow>> {
@@ -89,6 +96,13 @@ pub struct LimitRow {
 }
 
 /// Reads all concurrency keys by name, 10,000 at most.
+///
+/// ```no_run
+/// # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
+/// let full = watchbell::client::limits(&pool).await?.iter().filter(|limit| limit.running >= limit.max_running).count();
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// What the database answers.

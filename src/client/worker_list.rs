@@ -88,6 +88,13 @@ impl WorkerRow {
 
 /// Reads the workers that have not ended, the newest first; with `ended` also those of the last 7 days.
 ///
+/// ```no_run
+/// # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
+/// let died = watchbell::client::workers(&pool, true).await?.iter().filter(|worker| worker.state == "dead").count();
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// What the database answers.
 pub async fn workers(executor: impl PgExecutor<'_>, ended: bool) -> Result<Vec<WorkerRow>> {
@@ -153,6 +160,13 @@ pub struct HandlerRow {
 }
 
 /// Reads all handlers by name, 10,000 at most; it looks at every run that waits.
+///
+/// ```no_run
+/// # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
+/// let waiting: i64 = watchbell::client::handlers(&pool).await?.iter().map(|handler| handler.waiting).sum();
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// What the database answers.

@@ -11,7 +11,7 @@ use watchbell::embedded::Halt;
 use crate::support::{Database, private_server};
 
 /// The program with nothing configured but what the test says.
-fn watchbell(url: Option<&str>, arguments: &[&str]) -> Command {
+pub fn watchbell(url: Option<&str>, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_watchbell"));
     for (name, _) in std::env::vars() {
         if name.starts_with("PG") || name.contains("DATABASE_URL") || name.starts_with("WATCHBELL_") {
@@ -28,32 +28,32 @@ fn watchbell(url: Option<&str>, arguments: &[&str]) -> Command {
 
 /// How a command ended: its exit code, standard output and standard error.
 #[derive(Debug, PartialEq)]
-struct Ended(i32, String, String);
+pub struct Ended(pub i32, pub String, pub String);
 
-fn ended(output: Output) -> Ended {
+pub fn ended(output: Output) -> Ended {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Ended(output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
-fn run(url: Option<&str>, arguments: &[&str]) -> Ended {
+pub fn run(url: Option<&str>, arguments: &[&str]) -> Ended {
     ended(watchbell(url, arguments).output().unwrap())
 }
 
 /// Runs a command that must fail; answers its exit code and what it said.
-fn refused(url: Option<&str>, arguments: &[&str]) -> (i32, String) {
+pub fn refused(url: Option<&str>, arguments: &[&str]) -> (i32, String) {
     let Ended(code, stdout, stderr) = run(url, arguments);
     assert_eq!(stdout, "", "data of a failed command");
     (code, stderr.trim_end().to_owned())
 }
 
 /// Runs a command that must succeed; answers its data.
-fn done(url: &str, arguments: &[&str]) -> String {
+pub fn done(url: &str, arguments: &[&str]) -> String {
     let Ended(code, stdout, stderr) = run(Some(url), arguments);
     assert_eq!(code, 0, "{arguments:?}: {stderr}");
     stdout
 }
 
-async fn execute(database: &Database, statement: &str) {
+pub async fn execute(database: &Database, statement: &str) {
     sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&database.pool).await.unwrap();
 }
 
@@ -77,7 +77,7 @@ fn login(url: &str) -> (String, String) {
 }
 
 /// The address as it may be shown.
-fn shown(url: &str) -> String {
+pub fn shown(url: &str) -> String {
     url.parse::<watchbell::db::DatabaseUrl>().unwrap().to_string()
 }
 
@@ -285,6 +285,7 @@ async fn migrating_says_what_it_did_and_to_which_database() {
 async fn an_enqueued_run_is_printed_and_stored() {
     let database = Database::fresh().await;
     let url = database.url.as_str();
+    execute(&database, "insert into watchbell.handlers (name) values ('mail')").await;
     let Ended(code, id, stderr) = run(
         Some(url),
         &["enqueue", "mail", "--payload", r#"{"to":"a@b.c"}"#, "--queue", "q", "--priority", "2", "--timeout", "none"],
@@ -374,6 +375,7 @@ async fn waiting_ends_with_the_result_of_the_run() {
 async fn an_interrupted_command_is_130() {
     use std::io::{BufRead, BufReader};
     let database = Database::fresh().await;
+    execute(&database, "insert into watchbell.handlers (name) values ('mail')").await;
     let mut waiting = watchbell(Some(&database.url), &["enqueue", "mail", "--wait"])
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -455,8 +457,8 @@ async fn schedules_are_listed_with_what_comes_next() {
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split('\t').collect()).collect();
     assert_eq!(rows[0].join(" "), "NAME KIND SPEC NEXT IN LAST TOOK STATUS FAILS HANDLER ERROR");
     assert_eq!(rows[1][..4], ["nightly", "cron", "0 2 * * *", "2031-02-03T02:00:00Z"]);
-    assert_eq!(rows[1][5..], ["", "", "normal", "0", "report", ""]);
-    assert_eq!(rows[2][..], ["sync", "fixed_delay", "5m", "", "", "", "", "paused", "0", "http", ""]);
+    assert_eq!(rows[1][5..], ["", "", "", "0", "report", ""]);
+    assert_eq!(rows[2][..], ["sync", "fixed_delay", "5m", "paused", "", "", "", "", "0", "http", ""]);
     assert_eq!(done(&database.url, &["schedule", "list", "--handler", "http", "-o", "name"]), "sync\n");
 }
 

@@ -51,8 +51,8 @@ pub(super) async fn add(args: AddArgs, setting: &Setting) -> Result<()> {
     edit.check()?;
     let url = setting.database()?;
     let mut connection = setting.connect(&url).await?;
-    edit.insert(&mut connection).await?;
     warn_if_unknown(&mut connection, &args.handler).await;
+    edit.insert(&mut connection).await?;
     print(&mut connection, &args.name, setting).await?;
     note(&format!("{url}: schedule \"{}\" is added", args.name));
     Ok(())
@@ -84,10 +84,10 @@ pub(super) async fn edit(args: EditArgs, setting: &Setting) -> Result<()> {
     let mut connection = setting.connect(&url).await?;
     let before = find(&mut connection, &args.name).await?;
     can_fire(&args.name, cron.as_deref(), timezone.as_deref().unwrap_or(&before.timezone))?;
-    let version = edit.apply(&mut connection).await?;
     if let Some(handler) = &args.handler {
         warn_if_unknown(&mut connection, handler).await;
     }
+    let version = edit.apply(&mut connection).await?;
     let name = args.rename.as_deref().unwrap_or(&args.name);
     print(&mut connection, name, setting).await?;
     note(&match version == before.version {

@@ -64,10 +64,14 @@ pub struct Claimed {
     pub trigger: String,
     /// Counts against the limit of this key.
     pub concurrency_key: Option<String>,
+    /// In a limited queue: its own key, counted as well.
+    pub inner_key: Option<String>,
+    /// Its end is told to somebody.
+    pub calls_back: bool,
 }
 
 impl Claimed {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+    pub(super) fn from_row(row: &PgRow) -> sqlx::Result<Self> {
         let timeout_ms: Option<i64> = row.try_get(12)?;
         Ok(Self {
             id: row.try_get(0)?,
@@ -90,6 +94,8 @@ impl Claimed {
             fire_at: row.try_get(17)?,
             trigger: row.try_get(18)?,
             concurrency_key: row.try_get(19)?,
+            inner_key: row.try_get(20)?,
+            calls_back: row.try_get(21)?,
         })
     }
 
@@ -282,7 +288,7 @@ async fn claim_keyed_from_cursor(
     let mut runs = vec![];
     lanes.keyed_cursor.clear();
     for row in &rows {
-        if let Some(cursor) = row.try_get::<Option<String>, _>(20)? {
+        if let Some(cursor) = row.try_get::<Option<String>, _>(22)? {
             lanes.keyed_cursor = cursor;
         }
         if row.try_get::<Option<i64>, _>(0)?.is_some() {

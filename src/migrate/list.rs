@@ -35,6 +35,8 @@ pub(super) const ALL: &[Migration] = migrations![
     9 "0009_wake" since 1,
     10 "0010_ends" since 1,
     11 "0011_comments" since 1,
+    12 "0012_queues" since 12,
+    13 "0013_callbacks" since 13,
 ];
 
 /// What every schema begins with: the place where migrations are recorded. Harmless when it is there.

@@ -14,7 +14,7 @@ with recursive lanes (queue, priority) as (
 )
 select l.queue, l.priority, c.run_at, c.id
 from lanes l
-join watchbell.queues q on q.name = l.queue and q.paused_at is null
+join watchbell.queues q on q.name = l.queue and q.paused_at is null and not q.limited
 left join unnest($2::text[], $3::smallint[], $4::timestamptz[], $5::bigint[]) as m (queue, priority, from_at, from_id)
        on m.queue = l.queue and m.priority = l.priority
 left join lateral (

@@ -20,6 +20,7 @@ use crate::{
     lifecycle::{
         claim::{Claimant, Claimed, Lanes, Reach, claim, claim_keyed, survey},
         fire::fire,
+        limited::claim_limited,
         prune, requests,
     },
 };
@@ -232,8 +233,12 @@ impl Poller {
             self.last_sweep = Instant::now();
             self.sweep_cost = began.elapsed();
         }
-        if runs.len() < want && take(&self.shared.duties.keyed) {
-            let keyed = claim_keyed(conn, &self.who, &mut self.lanes, (want - runs.len()) as i64, None).await?;
+        if runs.len() < want && (take(&self.shared.duties.keyed) || asked) {
+            let mut keyed = claim_keyed(conn, &self.who, &mut self.lanes, (want - runs.len()) as i64, None).await?;
+            let left = want - runs.len() - keyed.len();
+            if left > 0 {
+                keyed.extend(claim_limited(conn, &self.who, left as i64, None).await?);
+            }
             if !keyed.is_empty() {
                 self.shared.duties.keyed.store(true, Ordering::Release);
             }

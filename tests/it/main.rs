@@ -6,6 +6,7 @@
 mod support;
 mod table;
 
+mod callbacks;
 mod claim;
 mod cli;
 mod client;
@@ -32,6 +33,7 @@ mod migrate;
 mod planning;
 mod planning_properties;
 mod prune;
+mod queues;
 mod races;
 mod rescue;
 mod rows;

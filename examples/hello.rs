@@ -7,10 +7,7 @@
 //!
 //! Start it twice: the two share the work, and each fire time still says hello once. Ctrl-C ends it.
 
-use std::time::Duration;
-
-use watchbell::client::NewSchedule;
-use watchbell::{Context, HandlerResult, Worker, db, migrate};
+use watchbell::{Context, HandlerResult, Worker, db, fixed_rate, migrate, seconds};
 
 async fn hello(ctx: Context) -> HandlerResult {
     println!("hello from run {}, due at {}", ctx.run_id(), ctx.run_at());
@@ -22,11 +19,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let url = std::env::var("DATABASE_URL").map_err(|_| "DATABASE_URL is not set")?;
     let pool = db::pool(&url.parse()?, 10).await?;
 
-    // any number of processes may do both at every start: what is there already is left alone
+    // any number of processes may, at every start: what is there already is left alone
     migrate::up(&mut *pool.acquire().await?).await?;
-    NewSchedule::fixed_rate("hello", Duration::from_secs(2), "hello").upsert(&pool).await?;
 
     let ctrl_c = async { tokio::signal::ctrl_c().await.unwrap_or(()) };
-    Worker::builder(pool).handler("hello", hello).run(ctrl_c).await?;
+    Worker::builder(pool).schedule("hello", fixed_rate(seconds(2)), hello).run(ctrl_c).await?;
     Ok(())
 }

@@ -9,6 +9,8 @@ mod cron;
 mod demo;
 mod enqueue;
 mod exit;
+mod file;
+mod generate;
 mod migrate;
 mod output;
 mod runs;
@@ -18,12 +20,14 @@ mod value;
 mod version;
 mod worker;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::Result;
 use crate::telemetry;
+use file::{Effective, File};
 use output::{Format, Output};
 
 /// Jobs on PostgreSQL: insert a row, and replicated workers run it on time, once, and to the end.
@@ -72,7 +76,7 @@ enum Command {
     /// Everything on a private PostgreSQL, with live samples.
     Demo(demo::DemoArgs),
     /// Migrations and a worker in one process; a private PostgreSQL if no database is configured.
-    Up(up::UpArgs),
+    Up(Box<up::UpArgs>),
     /// Worker processes.
     #[command(subcommand)]
     Worker(worker::Verb),
@@ -90,6 +94,9 @@ enum Command {
     /// The schema's versions.
     #[command(subcommand)]
     Migrate(migrate::Verb),
+    /// Files that fit this version: roles.
+    #[command(subcommand)]
+    Generate(generate::Verb),
     /// Load tests.
     #[command(subcommand)]
     Bench(bench::Verb),
@@ -113,22 +120,34 @@ impl Command {
 #[derive(Debug)]
 pub(crate) struct Setting {
     database_url: Option<String>,
+    file: Option<File>,
+    /// Of the command that shows it.
+    effective: Vec<Effective>,
     output: Output,
 }
 
 /// Parses the process's arguments, runs the command and says how it ended.
 pub fn main() -> ExitCode {
-    let cli = match parse() {
-        Ok(cli) => cli,
-        Err(error) => return exit::of_usage(&error, &Cli::command()),
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    let file = match File::append(&Cli::command(), &mut arguments) {
+        Ok(file) => file,
+        Err(error) => return exit::of_error(&error),
+    };
+    let (cli, effective) = match parse(arguments, file.as_ref()) {
+        Ok(parsed) => parsed,
+        Err(error) => return exit::of_usage(&error, &Cli::command(), file.as_ref()),
     };
     let default_level = if cli.command.tells() { "info" } else { "warn" };
     if let Err(error) = telemetry::init(cli.global.log_level.as_deref().unwrap_or(default_level), cli.global.log_format)
     {
         return exit::of_error(&error);
     }
+    if let Some(file) = &file {
+        tracing::info!(file = %file.path().display(), "options are taken from the configuration file too");
+    }
     let format = if cli.global.json { Format::Json } else { cli.global.output };
-    let setting = Setting { database_url: cli.global.database_url, output: Output::new(format) };
+    let output = Output::new(format);
+    let setting = Setting { database_url: cli.global.database_url, file, effective, output };
     let runtime = if cli.command.is_long() || matches!(cli.command, Command::Bench(_)) {
         tokio::runtime::Builder::new_multi_thread().enable_all().build()
     } else {
@@ -144,15 +163,20 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn parse() -> Result<Cli, clap::Error> {
-    Cli::from_arg_matches(&Cli::command().try_get_matches()?)
+/// The command, and what its options are set to if it shows that.
+fn parse(arguments: Vec<OsString>, file: Option<&File>) -> Result<(Cli, Vec<Effective>), clap::Error> {
+    let matches = Cli::command().try_get_matches_from(arguments)?;
+    let cli = Cli::from_arg_matches(&matches)?;
+    let shows = matches!(cli.command, Command::Worker(worker::Verb::Config(_)));
+    let effective = if shows { File::effective(&Cli::command(), &matches, file) } else { vec![] };
+    Ok((cli, effective))
 }
 
 async fn run(command: Command, setting: &Setting) -> Result<ExitCode> {
     // These end in their own order when interrupted; the others have nothing to put in order.
     match command {
         Command::Demo(args) => return demo::run(args, setting).await,
-        Command::Up(args) => return up::run(args, setting).await,
+        Command::Up(args) => return up::run(*args, setting).await,
         Command::Worker(verb) => return worker::run(verb, setting).await,
         Command::Bench(verb) => return bench::run(verb, setting).await,
         _ => {}
@@ -170,6 +194,7 @@ async fn brief(command: Command, setting: &Setting) -> Result<ExitCode> {
         Command::Schedule(verb) => schedule::run(verb, setting).await,
         Command::Runs(verb) => runs::run(verb, setting).await,
         Command::Migrate(verb) => migrate::run(verb, setting).await,
+        Command::Generate(verb) => generate::run(verb, setting),
         Command::Version => version::run(setting).await,
         Command::Demo(_) | Command::Up(_) | Command::Worker(_) | Command::Bench(_) => Ok(ExitCode::SUCCESS),
     }

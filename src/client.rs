@@ -2,7 +2,8 @@
 //!
 //! Every function takes any [`sqlx::PgExecutor`]: `&mut *transaction` makes the run part of the
 //! caller's commit, `&pool` commits at once. Whoever commits decides that the run exists; there is no
-//! second system to keep in step.
+//! second system to keep in step. [`wait()`] takes a pool, since it asks again and again, and
+//! [`backfill()`] a connection, since it asks twice.
 //!
 //! ```no_run
 //! # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
@@ -16,13 +17,23 @@
 //! # }
 //! ```
 
+mod activity;
+mod answer;
+mod backfill;
 mod check;
+mod declaration;
 mod new_run;
 mod new_runs;
 mod new_schedule;
+mod queues;
+mod retries;
 mod run_id;
 mod run_list;
+mod run_output;
 mod schedule_list;
+mod schedule_steer;
+mod wait;
+mod when;
 
 use sqlx::PgExecutor;
 
@@ -30,11 +41,20 @@ use crate::db::Named;
 use crate::error::{Error, Result};
 
 pub use crate::run::RunId;
+pub use activity::{Activity, ActivityRow, act_for};
+pub use backfill::{Backfill, backfill};
+pub use declaration::{Declaration, Declared};
 pub use new_run::NewRun;
 pub use new_runs::{RUNS_MAX, insert_many};
 pub use new_schedule::{Change, NewSchedule};
+pub use queues::{drain, pause_queue, resume_queue, undrain};
+pub use retries::{Failed, retry};
 pub use run_list::{RunRow, Runs, run};
+pub use run_output::{OutputRow, RunError, RunOutput, end_of_output, run_errors};
 pub use schedule_list::{ScheduleRow, Schedules};
+pub use schedule_steer::{cancel_schedule, pause, resume, run_now, run_now_with, skip_next, unschedule};
+pub use wait::wait;
+pub use when::{Moment, When, cron, fixed_delay, fixed_rate, once};
 
 /// What [`cancel`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,6 +3,8 @@
 //! A duration is elapsed time: a day is 24 hours and a week seven of them. Months and years have no
 //! length and are refused. The unit of account is the millisecond; what is finer is cut off.
 
+use std::time::Duration;
+
 use chrono::TimeDelta;
 
 /// The longest duration there is: a hundred years of 365.25 days.
@@ -23,6 +25,31 @@ const NS_PER_WEEK: u64 = 7 * NS_PER_DAY;
 pub struct DurationError {
     text: String,
     problem: String,
+}
+
+/// So many milliseconds.
+pub const fn millis(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// So many seconds.
+pub const fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// So many minutes; of more than fit, as many as fit.
+pub const fn minutes(n: u64) -> Duration {
+    Duration::from_secs(n.saturating_mul(60))
+}
+
+/// So many hours; of more than fit, as many as fit.
+pub const fn hours(n: u64) -> Duration {
+    Duration::from_secs(n.saturating_mul(60 * 60))
+}
+
+/// So many days of 24 hours; of more than fit, as many as fit.
+pub const fn days(n: u64) -> Duration {
+    Duration::from_secs(n.saturating_mul(24 * 60 * 60))
 }
 
 /// Reads a duration: zero or more, at most [`LONGEST`].
@@ -82,12 +109,13 @@ pub fn words(duration: TimeDelta) -> String {
     if text.is_empty() { "0s".to_owned() } else { text }
 }
 
-/// A text as an error message quotes it: without control characters, and cut at 64 characters.
+/// A text as an error message quotes it: without control characters, and cut at 80 characters, as
+/// `watchbell.shown` does it in the database.
 pub(crate) fn shown(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
-    let mut shown: String = text.chars().map(plain).take(64).collect();
-    if text.chars().nth(64).is_some() {
-        shown.push('…');
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    let mut shown: String = text.chars().map(plain).take(80).collect();
+    if text.chars().nth(80).is_some() {
+        shown.push_str("...");
     }
     shown
 }

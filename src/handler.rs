@@ -1,7 +1,7 @@
 //! Code that does the work, looked up by name.
 //!
-//! A handler is an async function. It takes the payload (anything serde can read), the [`Context`], both,
-//! or neither, and says how it went:
+//! A handler is an async function. It takes the payload (anything serde can read), the [`Context`], [`State`]
+//! of the application, in short whatever it needs, and says how it went:
 //!
 //! ```
 //! use watchbell::{Context, HandlerError, HandlerResult, fatal};
@@ -20,18 +20,42 @@
 //! # let _ = watchbell::Registry::new().handler("mail", mail);
 //! ```
 
+mod around;
+mod blocking;
 mod context;
+mod extract;
+mod forms;
 mod function;
+#[cfg(feature = "http")]
+pub mod http;
+#[cfg(any(feature = "http", feature = "bin"))]
+mod nearest;
+mod options;
 mod outcome;
+mod output;
 mod registry;
+#[cfg(any(feature = "shell", feature = "http"))]
+pub mod secret;
+#[cfg(all(unix, feature = "shell"))]
+pub mod shell;
 #[cfg(feature = "bin")]
 pub mod sql;
 mod transactional;
 
+pub use around::{Around, Next};
+pub use blocking::{Blocking, blocking};
+pub(crate) use context::Facts;
 pub use context::{Context, StopReason};
-pub(crate) use context::{Facts, LogLine, LogSink};
+pub use extract::{FromContext, Need, Payload, State};
+#[cfg(feature = "bin")]
+pub(crate) use nearest::did_you_mean;
+pub use options::HandlerOptions;
 pub use outcome::{HandlerError, HandlerResult, IntoOutcome, Outcome, fatal, retry_after, snooze};
-pub(crate) use registry::Entry;
+pub use output::Stream;
+#[cfg(any(feature = "bin", all(unix, feature = "shell")))]
+pub(crate) use output::size;
+pub(crate) use output::{Batch, Outlet};
+pub(crate) use registry::{Boxed, Work};
 pub use registry::{Handler, IntoHandler, Registry};
 pub use transactional::{IntoTransactionalHandler, TransactionalHandler, Tx};
 

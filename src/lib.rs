@@ -6,8 +6,9 @@
 //!
 //! # A worker
 //!
-//! A [`handler`] is an async function of the run's payload, its [`Context`], both or neither. An error
-//! means another attempt later, unless it is [`fatal`]; a panic is a failure like any other.
+//! A [`handler`] is an async function of what it needs: the run's payload, its [`Context`], [`State`] of the
+//! application. An error means another attempt later, unless it is [`fatal`]; a panic is a failure like any
+//! other.
 //!
 //! ```no_run
 //! use watchbell::{Context, HandlerResult, Worker, db, migrate};
@@ -60,26 +61,34 @@
 //!
 //! # A schedule
 //!
-//! Four kinds: `cron` by a wall clock, `fixed_delay` counted from the last run's end, `fixed_rate` from its
-//! start, `once`. Its name identifies it: every replica may declare it at every start, and the same again
-//! changes nothing.
+//! Four kinds: [`cron()`] by a wall clock, [`fixed_delay`] counted from the last run's end, [`fixed_rate`] from
+//! its start, [`once`]. One line adds a job: a handler, and the schedule of its name. Every replica declares
+//! it at every start, and the same again changes nothing.
 //!
 //! ```no_run
-//! # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
-//! use std::time::Duration;
-//! use watchbell::client::NewSchedule;
 //! use watchbell::schedule::{Misfire, Overlap};
+//! use watchbell::{Worker, cron, fixed_delay, minutes};
 //!
-//! NewSchedule::cron("nightly", "0 2 * * *", "report")
+//! async fn report() {}
+//! async fn sync() {}
+//!
+//! # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
+//! let nightly = cron("0 2 * * *")
 //!     .timezone("Europe/Paris")
 //!     .overlap(Overlap::Skip) // while the last one still runs
-//!     .misfire(Misfire::FireOnce) // after an outage: the latest fire time only
-//!     .upsert(&pool)
-//!     .await?;
-//! NewSchedule::fixed_delay("sync", Duration::from_secs(300), "sync").upsert(&pool).await?;
-//! # Ok(())
+//!     .misfire(Misfire::FireOnce); // after an outage: the latest fire time only
+//! Worker::builder(pool)
+//!     .owner("shop") // another application on this database has another name
+//!     .schedule("nightly", nightly, report)
+//!     .schedule("sync", fixed_delay(minutes(5)), sync)
+//!     .run(std::future::pending())
+//!     .await
 //! # }
 //! ```
+//!
+//! What people do in SQL a program does as well, in its own transaction: [`client::pause`], [`client::run_now`],
+//! [`client::skip_next`], [`client::backfill()`], [`client::retry`], [`client::pause_queue`] and others; and
+//! [`client::wait()`] waits for a run's end.
 //!
 //! # What holds
 //!
@@ -105,7 +114,9 @@
 //! # Features
 //!
 //! `bin`, on by default, is the command line program; a library writes `default-features = false` and gets
-//! none of its crates. `embedded` starts a private PostgreSQL.
+//! none of its crates. `shell` and `http` are the handlers of these names, for your own worker. `embedded`
+//! starts a private PostgreSQL. `inventory` lets jobs register themselves by one `submit!` in any file.
+//! `testing` lets your tests crank the engine by hand, at a time that they set.
 
 #[cfg(feature = "bin")]
 mod clock;
@@ -127,20 +138,36 @@ pub mod worker;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 
+#[cfg(feature = "testing")]
+pub mod testing;
+
 #[cfg(feature = "bin")]
 #[doc(hidden)]
 pub mod cli;
 #[cfg(feature = "bin")]
 mod telemetry;
 
+pub use client::{When, cron, fixed_delay, fixed_rate, once};
+pub use duration::{days, hours, millis, minutes, seconds};
 pub use error::{Error, Result};
 pub use handler::{
-    Context, Handler, HandlerError, HandlerResult, Outcome, Registry, StopReason, Tx, fatal, retry_after, snooze,
+    Context, Handler, HandlerError, HandlerOptions, HandlerResult, Next, Outcome, Payload, Registry, State, StopReason,
+    Tx, blocking, fatal, retry_after, snooze,
 };
 pub use run::{RunId, Status};
 pub use worker::Worker;
+
+/// For [`submit!`].
+#[cfg(feature = "inventory")]
+#[doc(hidden)]
+pub use inventory as __inventory;
 
 /// The README's Rust, compiled by `cargo test --doc`.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The guide's Rust, likewise.
+#[cfg(all(doctest, feature = "inventory"))]
+#[doc = include_str!("../docs/library.md")]
+struct Library;

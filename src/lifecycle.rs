@@ -10,9 +10,10 @@
 //!   next fire time ─────┴──────── finish ──► normal | failed | cancelled     (history, one partition a day)
 //!   (fixed_delay)                   └──────► pending                         (retry, snooze, give back)
 //!
-//!  renew   one statement a second keeps the lease of a worker, and so of all its runs
-//!  rescue  runs whose worker is dead go through finish as `WorkerLost`
-//!  prune   days of history are made ahead and dropped when they are old; small things are mended
+//!  renew     one statement a second keeps the lease of a worker, and so of all its runs
+//!  rescue    runs whose worker is dead go through finish as `WorkerLost`
+//!  backfill  runs for fire times of the past, on request; they go in like fired ones
+//!  prune     days of history are made ahead and dropped when they are old; small things are mended
 //! ```
 //!
 //! A stage is its SQL (`src/sql`) plus a few lines of Rust. One stage never calls another, except that
@@ -22,6 +23,7 @@
 //! Lock order everywhere: schedule (by id), limit (by key), run (by id); whatever waits on a row that a
 //! person may hold uses SKIP LOCKED and comes back later.
 
+pub mod backfill;
 pub mod claim;
 pub mod execute;
 pub mod finish;

@@ -6,9 +6,10 @@
 //!
 //! The parts, in reading order: [`cron`] and `slots` say when the fire times are, [`misfire`] which of
 //! those nobody acted on are made up for, [`overlap`] what happens while earlier runs are open,
-//! [`jitter`] by how much a run is put off.
+//! [`jitter`] by how much a run is put off; [`explain`] puts an expression into words.
 
 pub mod cron;
+pub mod explain;
 pub mod jitter;
 pub mod misfire;
 pub mod overlap;

@@ -8,41 +8,67 @@
 //!                    tasks ── one per run, `slots` at once ──► flusher ── finish, many in one statement
 //! ```
 //!
+//! Hooks are told by a task of their own, after the flusher. A handler with room for only so many runs is
+//! claimed for apart from the others (`share`).
+//!
 //! Four connections: control, poller, flusher, listener. Handlers use the pool they were given.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use sqlx::PgPool;
-use tokio::time;
+use tokio::{
+    sync::mpsc::{Receiver, UnboundedReceiver},
+    time,
+};
 
 use crate::{
     Error, Result,
-    handler::{IntoHandler, IntoTransactionalHandler, Registry, StopReason},
-    lifecycle::{execute::Executor, prune, register},
+    handler::{Outlet, StopReason},
+    lifecycle::{execute::Executor, finish::Finished, prune, register},
     migrate,
 };
 
+mod builder;
 mod config;
 mod control;
+mod declare;
 mod drain;
 mod flusher;
+mod handle;
+mod hooks;
 mod identity;
 mod listener;
+mod observer;
 mod output;
+#[cfg(feature = "inventory")]
+mod plugin;
 mod poller;
+mod room;
 mod salvage;
 mod session;
+mod share;
 mod shared;
 mod task;
 
+pub use builder::Builder;
+#[cfg(feature = "testing")]
+pub(crate) use builder::Parts;
 pub use config::Config;
+pub use handle::Handle;
+pub use hooks::RunEvent;
+use hooks::{Hooks, Occasion};
+use observer::Observer;
+#[cfg(feature = "testing")]
+pub(crate) use output::insert as write_output;
+#[cfg(feature = "inventory")]
+pub use plugin::Plugin;
 #[doc(hidden)]
 pub use session::SETTINGS;
 use session::Session;
 use shared::{Phase, Shared};
 
-/// How long the last lines of the handlers' logs are waited for.
-const LAST_LINES: Duration = Duration::from_secs(3);
+/// How long the last output of the handlers, and the last hooks, are waited for.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// Runs what is due, together with any number of others on the same database.
 ///
@@ -62,139 +88,65 @@ const LAST_LINES: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub struct Worker {
     pool: PgPool,
-    registry: Registry,
-    config: Config,
-}
-
-/// Puts a [`Worker`] together.
-#[derive(Debug)]
-pub struct Builder {
-    worker: Worker,
+    shared: Arc<Shared>,
+    inbox: UnboundedReceiver<Finished>,
+    outlet: Outlet,
+    hooks: Hooks,
+    events: Receiver<(Occasion, RunEvent)>,
 }
 
 impl Worker {
     /// A worker on this database. Handlers use the pool; the engine opens four connections like it.
     pub fn builder(pool: PgPool) -> Builder {
-        Builder { worker: Self { pool, registry: Registry::new(), config: Config::default() } }
-    }
-}
-
-impl Builder {
-    /// Adds a handler: an async function of payload and [`crate::Context`], or a [`crate::Handler`].
-    #[must_use]
-    pub fn handler<Args>(mut self, name: impl Into<String>, handler: impl IntoHandler<Args>) -> Self {
-        self.worker.registry = self.worker.registry.handler(name, handler);
-        self
-    }
-
-    /// Adds a handler that gets the transaction in which its end is recorded: its writes and the run's end
-    /// happen together, exactly once.
-    #[must_use]
-    pub fn transactional<Args>(
-        mut self,
-        name: impl Into<String>,
-        handler: impl IntoTransactionalHandler<Args>,
-    ) -> Self {
-        self.worker.registry = self.worker.registry.transactional(name, handler);
-        self
-    }
-
-    /// Sets all handlers at once, in place of those added before.
-    #[must_use]
-    pub fn registry(mut self, registry: Registry) -> Self {
-        self.worker.registry = registry;
-        self
-    }
-
-    /// Sets all options at once.
-    #[must_use]
-    pub fn config(mut self, config: Config) -> Self {
-        self.worker.config = config;
-        self
-    }
-
-    /// How many runs at once, 1 to 10,000; 100 by default.
-    #[must_use]
-    pub fn slots(mut self, slots: usize) -> Self {
-        self.worker.config.slots = slots;
-        self
-    }
-
-    /// Which queues to serve; all by default.
-    #[must_use]
-    pub fn queues<Q: Into<String>>(mut self, queues: impl IntoIterator<Item = Q>) -> Self {
-        self.worker.config.queues = Some(queues.into_iter().map(Into::into).collect());
-        self
-    }
-
-    /// Adds a label for runs with a `target`.
-    #[must_use]
-    pub fn label(mut self, key: &str, value: &str) -> Self {
-        self.worker.config.labels.push(format!("{key}={value}"));
-        self
-    }
-
-    /// How long to wait for runs to end when told to stop; 3 minutes by default.
-    #[must_use]
-    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
-        self.worker.config.drain_timeout = timeout;
-        self
-    }
-
-    /// Works until `shutdown` completes, then drains: stops claiming, waits up to the drain timeout for runs
-    /// to end, asks the rest to stop, gives back what has not ended.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for a bad option or handler, [`Error::Schema`] when the database must be migrated,
-    /// [`Error::Unreachable`] when it cannot be reached at the start. Later the worker reconnects for ever.
-    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<()> {
-        self.run_with(shutdown, std::future::pending()).await
-    }
-
-    /// Like [`Builder::run`]; when `force` completes during the drain, handlers are stopped at once.
-    pub async fn run_with(
-        self,
-        shutdown: impl Future<Output = ()> + Send,
-        force: impl Future<Output = ()> + Send,
-    ) -> Result<()> {
-        self.worker.run(shutdown, force).await
+        Builder::new(pool)
     }
 }
 
 impl Worker {
-    async fn run(
-        self,
-        shutdown: impl Future<Output = ()> + Send,
-        force: impl Future<Output = ()> + Send,
-    ) -> Result<()> {
-        self.config.check()?;
-        self.registry.check()?;
-        if self.registry.is_empty() {
+    /// Checks everything, declares the schedules, registers. Nothing runs yet.
+    async fn open(builder: Builder) -> Result<Self> {
+        let Builder { pool, registry, config, jobs, around, hooks } = builder;
+        config.check()?;
+        registry.check()?;
+        if registry.is_empty() {
             return Err(Error::invalid("handlers", "none is registered, so this worker could not run anything"));
         }
-        let mut first = Session::of(&self.pool, "start");
-        let connection = first.connection().await.map_err(|e| unreachable(&self.pool, &e))?;
+        jobs.check(&registry)?;
+        let mut first = Session::of(&pool, "start");
+        let connection = first.connection().await.map_err(|e| unreachable(&pool, &e))?;
         migrate::check(connection).await?;
+        jobs.declare(connection, &registry).await?;
         let ip = identity::address(connection).await?;
-        let who = identity::identity(&self.config, self.registry.names(), ip);
+        let who = identity::identity(&config, registry.names(), ip);
         if let Err(error) = prune::make_days(connection).await {
             tracing::warn!(%error, "the days ahead could not be made; trying again within a minute");
         }
         let id = register::register(connection, &who, None).await?;
         first.close().await;
-        tracing::info!(worker = id, name = who.name, slots = self.config.slots, handlers = ?who.handlers, "worker started");
+        tracing::info!(worker = id, name = who.name, slots = config.slots, handlers = ?who.handlers, "worker started");
 
         let (results, inbox) = tokio::sync::mpsc::unbounded_channel();
-        let (log, lines) = tokio::sync::mpsc::channel(output::LINES_MAX);
-        let executor = Executor { registry: self.registry, pool: self.pool.clone(), grace: self.config.grace };
-        let shared = Arc::new(Shared::new(self.config, who, id, executor, results, log));
+        let outlet = Outlet::new(config.output_limit);
+        let (observer, events) = Observer::of(&hooks);
+        let executor = Executor { registry, around, pool: pool.clone(), grace: config.grace, now: None };
+        let shared = Arc::new(Shared::new(config, who, id, executor, results, outlet.clone(), observer));
+        Ok(Self { pool, shared, inbox, outlet, hooks, events })
+    }
 
-        let control = control::start(Arc::clone(&shared), Session::of(&self.pool, "control"))?;
+    /// Works until told to stop, then drains.
+    async fn work(
+        self,
+        shutdown: impl Future<Output = ()> + Send,
+        force: impl Future<Output = ()> + Send,
+    ) -> Result<()> {
+        let Self { pool, shared, inbox, outlet, hooks, events } = self;
+        let control = control::start(Arc::clone(&shared), Session::of(&pool, "control"))?;
         let _end = End(Arc::clone(&shared));
-        let flusher = tokio::spawn(flusher::flush(Arc::clone(&shared), Session::of(&self.pool, "finish"), inbox));
-        tokio::spawn(listener::listen(Arc::clone(&shared), self.pool.clone()));
-        let mut writer = tokio::spawn(output::write(self.pool.clone(), lines));
-        let poller = tokio::spawn(poller::poll(Arc::clone(&shared), Session::of(&self.pool, "poll")));
+        let flusher = tokio::spawn(flusher::flush(Arc::clone(&shared), Session::of(&pool, "finish"), inbox));
+        tokio::spawn(listener::listen(Arc::clone(&shared), pool.clone()));
+        let mut writer = tokio::spawn(output::write(pool.clone(), outlet.clone()));
+        let mut told = tokio::spawn(hooks::tell(hooks, events));
+        let poller = tokio::spawn(poller::poll(Arc::clone(&shared), Session::of(&pool, "poll")));
 
         tokio::select! {
             () = shutdown => shared.enter(Phase::Draining),
@@ -204,10 +156,18 @@ impl Worker {
         shared.enter(Phase::Over);
         let _ = poller.await;
         let _ = flusher.await;
-        shared.close_log();
+        shared.close_outlet();
         // it ends when the last context is gone; one that a handler gave away may never go
-        if time::timeout(LAST_LINES, &mut writer).await.is_err() {
+        if time::timeout(LAST_WORDS, &mut writer).await.is_err() {
             writer.abort();
+            let bytes = outlet.held();
+            if bytes > 0 {
+                tracing::warn!(bytes, "run output was not written before the end and is lost");
+            }
+        }
+        shared.observer.close();
+        if time::timeout(LAST_WORDS, &mut told).await.is_err() {
+            told.abort();
         }
         control.stop().await;
         tracing::info!(worker = shared.worker(), "worker stopped");
@@ -223,7 +183,8 @@ impl Drop for End {
         self.0.stop_runs(&StopReason::Shutdown);
         drain::give_up(&self.0);
         self.0.enter(Phase::Over);
-        self.0.close_log();
+        self.0.close_outlet();
+        self.0.observer.close();
     }
 }
 

@@ -9,7 +9,17 @@ use crate::error::{Error, Result};
 impl Setting {
     /// The database that is configured, if any.
     pub(super) fn database_if_any(&self) -> Result<Option<DatabaseUrl>> {
-        DatabaseUrl::configured(self.database_url.as_deref())
+        if let Some(url) = DatabaseUrl::configured(self.database_url.as_deref())? {
+            return Ok(Some(url));
+        }
+        let Some(file) = &self.file else { return Ok(None) };
+        let Some(text) = &file.database_url else { return Ok(None) };
+        text.parse().map(Some).map_err(|error| match error {
+            Error::Invalid { problem, .. } => {
+                Error::invalid(file.place("database-url", text).unwrap_or_default(), problem)
+            }
+            error => error,
+        })
     }
 
     /// The database that is configured.

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ErrorKind};
 
+use super::file::File;
 use super::output::note;
 use crate::error::Error;
 
@@ -78,8 +79,8 @@ fn hint(error: &Error) -> Option<String> {
 }
 
 /// Help and versions go to standard output, usage errors to standard error; a closed pipe is no matter.
-pub(crate) fn of_usage(error: &clap::Error, command: &clap::Command) -> ExitCode {
-    match bad_value(error, command) {
+pub(crate) fn of_usage(error: &clap::Error, command: &clap::Command, file: Option<&File>) -> ExitCode {
+    match bad_value(error, command, file).or_else(|| bad_choice(error, file)) {
         Some(sentence) => note(&format!("error: {sentence}")),
         None => {
             let _ = error.print();
@@ -89,8 +90,8 @@ pub(crate) fn of_usage(error: &clap::Error, command: &clap::Command) -> ExitCode
     ExitCode::from(if is_help { 0 } else { 2 })
 }
 
-/// `--slots 0: must be 1 to 10000`, or with the environment variable that holds the value.
-fn bad_value(error: &clap::Error, command: &clap::Command) -> Option<String> {
+/// `--slots 0: must be 1 to 10000`, or with the environment variable or the line of the file that holds the value.
+fn bad_value(error: &clap::Error, command: &clap::Command, file: Option<&File>) -> Option<String> {
     use std::error::Error as _;
     if error.kind() != ErrorKind::ValueValidation {
         return None;
@@ -102,10 +103,28 @@ fn bad_value(error: &clap::Error, command: &clap::Command) -> Option<String> {
     let is_given =
         std::env::args().any(|arg| arg == option || arg.strip_prefix(option).is_some_and(|rest| rest.starts_with('=')));
     let variable = known.and_then(clap::Arg::get_env).filter(|_| !is_given);
-    let source = variable.map_or(option.to_owned(), |name| name.to_string_lossy().into_owned());
+    let of_file = file.and_then(|file| file.place(option.strip_prefix("--")?, &value));
+    let of_variable = variable.map(|name| name.to_string_lossy().into_owned());
+    let source = of_file.or(of_variable).unwrap_or_else(|| option.to_owned());
     // A value that may hold a password is not repeated.
     let value = if known.is_some_and(clap::Arg::is_hide_env_values_set) { String::new() } else { format!(" {value}") };
     Some(format!("{source}{value}: {}", error.source()?))
+}
+
+/// A value of the file that is none of those there are; on the command line clap says it well.
+fn bad_choice(error: &clap::Error, file: Option<&File>) -> Option<String> {
+    if error.kind() != ErrorKind::InvalidValue {
+        return None;
+    }
+    let argument = error.get(ContextKind::InvalidArg)?.to_string();
+    let long = argument.strip_prefix("--")?.split([' ', '=']).next()?.to_owned();
+    let value = error.get(ContextKind::InvalidValue)?.to_string();
+    let place = file?.place(&long, &value)?;
+    if value.is_empty() {
+        return Some(format!("{place}: must not be empty"));
+    }
+    let known = error.get(ContextKind::ValidValue).map(ToString::to_string).unwrap_or_default();
+    Some(format!("{place} {value}: must be one of {known}"))
 }
 
 /// The option of this name, of the command or any below it.

@@ -65,11 +65,22 @@ impl Output {
 
     /// Writes text as it is. A reader that has gone away (`| head`) has seen enough: that is no error.
     pub(super) fn write(&self, text: &str) -> Result<()> {
+        self.write_bytes(text.as_bytes()).map(drop)
+    }
+
+    /// Writes bytes as they are; false when nobody reads them any more.
+    pub(super) fn write_bytes(&self, bytes: &[u8]) -> Result<bool> {
         let mut stdout = io::stdout().lock();
-        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::io("writing the result", error)),
-            _ => Ok(()),
+        match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            Err(error) => Err(Error::io("writing the result", error)),
+            Ok(()) => Ok(true),
         }
+    }
+
+    /// Whether a person looks at it.
+    pub(super) fn is_terminal(&self) -> bool {
+        self.is_terminal
     }
 
     fn table<T>(&self, rows: &[T], columns: &[Column<T>]) -> String {

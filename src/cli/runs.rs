@@ -1,5 +1,7 @@
 //! `watchbell runs`: occurrences of work.
 
+mod logs;
+
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -8,7 +10,7 @@ use serde::Serialize;
 use super::Setting;
 use super::output::{note, optional, time};
 use super::value;
-use crate::client::{self, Cancelled, RunRow, Runs};
+use crate::client::{self, Cancelled, RunError, RunRow, Runs};
 use crate::duration;
 use crate::error::Result;
 use crate::run::{RunId, Status};
@@ -17,8 +19,10 @@ use crate::run::{RunId, Status};
 pub(super) enum Verb {
     /// List runs, the newest first.
     List(ListArgs),
-    /// Show one run with everything about it, as JSON.
+    /// Show one run with everything about it, its errors and the end of its output, as JSON.
     Show(ShowArgs),
+    /// What a run printed, byte for byte.
+    Logs(logs::LogsArgs),
     /// Cancel runs; those that run are asked to stop.
     Cancel(CancelArgs),
 }
@@ -67,15 +71,31 @@ pub(super) struct CancelArgs {
 pub(super) async fn run(verb: Verb, setting: &Setting) -> Result<ExitCode> {
     match verb {
         Verb::List(args) => list(args, setting).await?,
-        Verb::Show(args) => {
-            let mut connection = setting.connect(&setting.database()?).await?;
-            let row = client::run(&mut connection, args.id).await?;
-            let text = serde_json::to_string_pretty(&row).unwrap_or_default();
-            setting.output.one(&row, &text, &row.id.to_string())?;
-        }
+        Verb::Show(args) => show(args.id, setting).await?,
+        Verb::Logs(args) => logs::run(args, setting).await?,
         Verb::Cancel(args) => cancel(args, setting).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A run with what happened to it.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    row: RunRow,
+    errors: Vec<RunError>,
+    /// The last lines.
+    output_end: Vec<String>,
+}
+
+async fn show(id: RunId, setting: &Setting) -> Result<()> {
+    let mut connection = setting.connect(&setting.database()?).await?;
+    let row = client::run(&mut connection, id).await?;
+    let errors = client::run_errors(&mut connection, id).await?;
+    let output_end = client::end_of_output(&mut connection, id).await?.lines().map(str::to_owned).collect();
+    let shown = Shown { row, errors, output_end };
+    let text = serde_json::to_string_pretty(&shown).unwrap_or_default();
+    setting.output.one(&shown, &text, &id.to_string())
 }
 
 async fn list(args: ListArgs, setting: &Setting) -> Result<()> {

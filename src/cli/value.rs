@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::duration;
+use crate::handler::size;
 use crate::run::RunId;
 
 /// A whole number within these bounds.
@@ -26,6 +27,14 @@ pub(super) fn seconds(bounds: RangeInclusive<u64>) -> impl Fn(&str) -> Result<Du
         } else {
             Err(format!("must be {} to {}", words(least), words(most)))
         }
+    }
+}
+
+/// A number of bytes such as 65536, 64KiB or 1MiB within these bounds.
+pub(super) fn bytes(bounds: RangeInclusive<u64>) -> impl Fn(&str) -> Result<u64, String> + Clone + Send + Sync {
+    move |text| {
+        let value = size(text).filter(|value| bounds.contains(value));
+        value.ok_or_else(|| format!("must be {} to {} bytes, such as 65536 or 64KiB", bounds.start(), bounds.end()))
     }
 }
 

@@ -1,7 +1,11 @@
 //! `watchbell worker`: a process that runs what is due.
 
+mod http;
 mod run;
+#[cfg(unix)]
+mod shell;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,10 +13,14 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, Subcommand};
 
 use super::Setting;
+use super::file::Effective;
+use super::output::{Column, note};
 use super::value;
 use crate::db::DatabaseUrl;
 use crate::error::{Error, Result};
+use crate::handler::secret::{Secret, Secrets};
 use crate::worker::Config;
+use http::HttpArgs;
 
 pub(super) use run::work;
 
@@ -20,11 +28,18 @@ pub(super) use run::work;
 pub(super) enum Verb {
     /// Run what is due until told to stop (Ctrl-C or SIGTERM; twice to stop handlers at once).
     Run(Box<WorkerArgs>),
+    /// What the options of `worker run` are set to, and by what: an option, a variable, a file or the default.
+    Config(Box<WorkerArgs>),
 }
 
 /// How a worker behaves; every option is also an environment variable.
 #[derive(Debug, Args)]
 pub(super) struct WorkerArgs {
+    /// Take options from this TOML file too, or from none [default: watchbell.toml in ~/.config, then in /etc].
+    ///
+    /// Options and environment variables are stronger than the file.
+    #[arg(id = "config", long = "config", env = "WATCHBELL_CONFIG", value_name = "FILE")]
+    file: Option<PathBuf>,
     /// Its name for people [default: host name and process id].
     #[arg(long, env = "WATCHBELL_NAME", value_name = "NAME")]
     name: Option<String>,
@@ -58,6 +73,9 @@ pub(super) struct WorkerArgs {
     /// How long finished runs are kept, 1d to 3650d.
     #[arg(long, env = "WATCHBELL_RETENTION", value_name = "DURATION", default_value = "30d", value_parser = value::seconds(86_400..=3650 * 86_400))]
     retention: Duration,
+    /// How many bytes are kept of what one attempt prints, half from its start, half from its end, 4KiB to 4MiB.
+    #[arg(long, env = "WATCHBELL_OUTPUT_LIMIT", value_name = "SIZE", default_value = "256KiB", value_parser = value::bytes(4096..=4 << 20))]
+    output_limit: u64,
     /// Do what is due, then exit.
     #[arg(long, env = "WATCHBELL_ONCE", value_parser = BoolishValueParser::new())]
     once: bool,
@@ -68,7 +86,41 @@ pub(super) struct WorkerArgs {
     #[arg(long, hide = true)]
     demo_handlers: bool,
     #[command(flatten)]
+    pub(super) secrets: SecretArgs,
+    #[command(flatten)]
     pub(super) sql: SqlArgs,
+    #[command(flatten)]
+    pub(super) http: HttpArgs,
+    #[cfg(unix)]
+    #[command(flatten)]
+    pub(super) shell: shell::ShellArgs,
+}
+
+/// Which secrets payloads may refer to.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Secrets")]
+pub(super) struct SecretArgs {
+    /// Let payloads refer to this secret by {"$secret": "NAME"}; NAME@HOST=... for calls of this host only.
+    ///
+    /// The value is in an environment variable (NAME=env:VARIABLE) or a file (NAME=file:/path). May be given
+    /// several times, in the variable with blanks between.
+    #[arg(
+        long = "secret",
+        env = "WATCHBELL_SECRETS",
+        hide_env_values = true,
+        value_name = "NAME=SOURCE",
+        value_delimiter = ' '
+    )]
+    secrets: Vec<Secret>,
+}
+
+impl SecretArgs {
+    /// The declared secrets, all of which can be read now.
+    pub(super) async fn declared(&self) -> Result<Secrets> {
+        let secrets: Secrets = self.secrets.iter().cloned().collect();
+        secrets.check().await?;
+        Ok(secrets)
+    }
 }
 
 /// Whether and how the handler `sql` may run statements.
@@ -119,6 +171,7 @@ impl WorkerArgs {
             drain_timeout: self.drain_timeout,
             grace: self.grace,
             retention: self.retention,
+            output_limit: usize::try_from(self.output_limit).unwrap_or(usize::MAX),
             once: self.once,
             ..Config::default()
         };
@@ -128,6 +181,22 @@ impl WorkerArgs {
 }
 
 pub(super) async fn run(verb: Verb, setting: &Setting) -> Result<ExitCode> {
-    let Verb::Run(args) = verb;
-    work(&args, &setting.database()?).await
+    match verb {
+        Verb::Run(args) => work(&args, &setting.database()?).await,
+        Verb::Config(args) => {
+            args.config()?;
+            show(setting)
+        }
+    }
+}
+
+/// Without what may be a password.
+fn show(setting: &Setting) -> Result<ExitCode> {
+    if let Some(url) = setting.database_if_any()? {
+        note(&format!("database: {url}"));
+    }
+    let columns: &[Column<Effective>] =
+        &[("OPTION", |row| row.option.clone()), ("VALUE", |row| row.value.clone()), ("FROM", |row| row.source.clone())];
+    setting.output.list(&setting.effective, columns, |row| row.option.clone())?;
+    Ok(ExitCode::SUCCESS)
 }

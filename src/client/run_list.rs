@@ -11,6 +11,15 @@ use crate::error::{Error, Result};
 use crate::run::{RunId, Status};
 
 /// One run, waiting, running or over.
+///
+/// ```no_run
+/// # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
+/// for run in watchbell::client::Runs::new().handler("mail").limit(10).fetch(&pool).await? {
+///     println!("{} {} {:?}", run.id, run.status, run.error);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct RunRow {

@@ -16,6 +16,15 @@ use crate::error::{Error, Result};
 /// One schedule: its definition and what became of it so far.
 ///
 /// Durations are written as words (`1h30m`) when serialized.
+///
+/// ```no_run
+/// # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
+/// for schedule in watchbell::client::Schedules::new().fetch(&pool).await? {
+///     println!("{} {} {:?}", schedule.name, schedule.spec(), schedule.next_fire_at);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct ScheduleRow {

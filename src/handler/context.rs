@@ -1,17 +1,19 @@
 //! What a handler knows about its run.
 
 use std::{
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicI32, Ordering},
-    },
+    fmt,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use chrono::{DateTime, Utc};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::{
+    extract::States,
+    output::{Outlet, Output, Stream},
+};
 use crate::run::RunId;
 
 /// Why a handler is asked to stop.
@@ -28,18 +30,6 @@ pub enum StopReason {
     LeaseLost,
 }
 
-/// One line that a handler logged.
-#[derive(Debug)]
-pub(crate) struct LogLine {
-    pub(crate) run_id: i64,
-    pub(crate) attempt: i32,
-    pub(crate) seq: i32,
-    pub(crate) line: String,
-}
-
-/// Where log lines go: the worker's output writer.
-pub(crate) type LogSink = mpsc::Sender<LogLine>;
-
 /// What a handler knows about its run: who it is, how long it may take, whether to stop.
 ///
 /// Cheap to clone; `Send + Sync`.
@@ -55,8 +45,20 @@ struct Inner {
     deadline: OnceLock<Instant>,
     token: CancellationToken,
     reason: OnceLock<StopReason>,
-    log: Option<LogSink>,
-    seq: AtomicI32,
+    /// How long it may take to stop, and the worker's lease.
+    bounds: OnceLock<(Duration, Duration)>,
+    pulse: OnceLock<Pulse>,
+    output: Option<Output>,
+    states: Arc<States>,
+}
+
+/// What a handler does at every heartbeat.
+struct Pulse(Box<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Pulse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pulse")
+    }
 }
 
 /// The columns of the run that handlers see.
@@ -78,10 +80,11 @@ pub(crate) struct Facts {
 }
 
 impl Context {
-    pub(crate) fn new(facts: Facts, token: CancellationToken, log: Option<LogSink>) -> Self {
-        let inner =
-            Inner { facts, deadline: OnceLock::new(), token, reason: OnceLock::new(), log, seq: AtomicI32::new(0) };
-        Self { inner: Arc::new(inner) }
+    pub(crate) fn new(facts: Facts, token: CancellationToken, outlet: Option<Outlet>, states: Arc<States>) -> Self {
+        let output = outlet.map(|outlet| Output::new(outlet, facts.run_id, facts.attempt));
+        let (deadline, reason) = (OnceLock::new(), OnceLock::new());
+        let (bounds, pulse) = (OnceLock::new(), OnceLock::new());
+        Self { inner: Arc::new(Inner { facts, deadline, token, reason, bounds, pulse, output, states }) }
     }
 
     /// The handler is called now: its timeout is counted from here, not from the claim.
@@ -148,6 +151,11 @@ impl Context {
         &self.inner.facts.payload
     }
 
+    /// The value of this type that the worker was given by [`state`](crate::worker::Builder::state), if any.
+    pub fn state<T: 'static>(&self) -> Option<&T> {
+        self.inner.states.get()
+    }
+
     /// When the run's `timeout` is over; `None` without a timeout.
     pub fn deadline(&self) -> Option<Instant> {
         self.inner.deadline.get().copied()
@@ -179,20 +187,78 @@ impl Context {
         self.inner.reason.get().cloned()
     }
 
-    /// Adds a line to the run's output, stream `log`. Never blocks and never fails the run: when the writer
-    /// is 10,000 lines behind, lines are dropped and the worker's log says so.
+    /// Adds a line to the run's output, stream `log`. Never blocks and never fails the run: like all output
+    /// it is cut in the middle where it is longer than the worker's `output_limit`.
     pub fn log(&self, line: impl Into<String>) {
-        let line = line.into();
+        let mut line = line.into();
         tracing::debug!(run = self.inner.facts.run_id, attempt = self.attempt(), "{line}");
-        let Some(log) = &self.inner.log else { return };
-        let seq = self.inner.seq.fetch_add(1, Ordering::Relaxed);
-        let line = LogLine { run_id: self.inner.facts.run_id, attempt: self.attempt(), seq, line };
-        if log.try_send(line).is_err() {
-            tracing::warn!(
-                run = self.inner.facts.run_id,
-                "a log line was dropped: the output writer is behind or has stopped"
-            );
+        line.push('\n');
+        self.output(Stream::Log, line.as_bytes());
+    }
+
+    /// Adds bytes to the run's output: any bytes, not only text. Never blocks and never fails the run.
+    ///
+    /// Of one attempt the first and the last bytes are kept, together `output_limit` of the worker's
+    /// configuration (256 KiB); how many were cut between them is counted. Written at least once a second.
+    ///
+    /// ```
+    /// use watchbell::{Context, handler::Stream};
+    ///
+    /// fn convert(ctx: &Context, page: &[u8]) {
+    ///     ctx.output(Stream::Stdout, page);
+    /// }
+    /// ```
+    pub fn output(&self, stream: Stream, bytes: &[u8]) {
+        if let Some(output) = &self.inner.output {
+            output.write(stream, bytes);
         }
+    }
+
+    /// The attempt is over: the end of its output goes to the writer.
+    pub(crate) fn close_output(&self) {
+        if let Some(output) = &self.inner.output {
+            output.close();
+        }
+    }
+
+    /// Waits until its output is written, at most so long.
+    pub(crate) async fn output_written(&self, limit: Duration) {
+        if let Some(output) = &self.inner.output {
+            output.written(limit).await;
+        }
+    }
+
+    /// Says how long the handler will have once it is asked to stop, and how long the worker's lease is.
+    pub(crate) fn bind(&self, grace: Duration, lease: Duration) {
+        let _ = self.inner.bounds.set((grace, lease));
+    }
+
+    /// The database has heard the worker's heartbeat: the run is its own for another lease.
+    pub(crate) fn beat(&self) {
+        if let Some(pulse) = self.inner.pulse.get() {
+            (pulse.0)();
+        }
+    }
+
+    /// Calls this at every heartbeat that the database heard, from the thread of heartbeats: it must not block.
+    #[cfg(all(unix, feature = "shell"))]
+    pub(crate) fn on_beat(&self, act: impl Fn() + Send + Sync + 'static) {
+        let _ = self.inner.pulse.set(Pulse(Box::new(act)));
+    }
+
+    /// How long the run stays the worker's own after a heartbeat, if a worker has it.
+    #[cfg(all(unix, feature = "shell"))]
+    pub(crate) fn lease(&self) -> Option<Duration> {
+        self.inner.bounds.get().map(|(_, lease)| *lease)
+    }
+
+    /// How long the handler has from the moment it is asked to stop, for this reason.
+    #[cfg(all(unix, feature = "shell"))]
+    pub(crate) fn grace(&self) -> Duration {
+        let usual = (Duration::from_secs(5), Duration::from_secs(15));
+        let (grace, lease) = self.inner.bounds.get().copied().unwrap_or(usual);
+        // the worker gives its runs up a fifth before the end of the lease
+        if self.stop_reason() == Some(StopReason::LeaseLost) { grace.min(lease / 5) } else { grace }
     }
 
     /// Asks the handler to stop; the first reason stays.

@@ -2,11 +2,14 @@
 
 use std::{collections::BTreeMap, fmt, future::Future, pin::Pin, sync::Arc};
 
-use super::{Context, IntoTransactionalHandler, NAME_BYTES_MAX, Outcome, TransactionalHandler};
+use super::{
+    Context, HandlerOptions, IntoTransactionalHandler, NAME_BYTES_MAX, Need, Outcome, TransactionalHandler,
+    extract::States,
+};
 use crate::{Error, Result};
 
 /// A boxed future, as handlers are called through.
-pub(super) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub(crate) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Code that does the work of a run.
 ///
@@ -14,18 +17,45 @@ pub(super) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Handler: Send + Sync + 'static {
     /// Does the work of one attempt.
     fn call(&self, ctx: Context) -> Pin<Box<dyn Future<Output = Outcome> + Send + '_>>;
+
+    /// State that it cannot do without; a worker that was not given it does not start.
+    fn needs(&self) -> Vec<Need> {
+        vec![]
+    }
+
+    /// Whether its work ends when its future is dropped. Otherwise the worker waits for it beyond the grace.
+    fn stops_when_dropped(&self) -> bool {
+        true
+    }
 }
 
-/// What can be registered as a handler: async functions of `(payload, Context)`, `(payload)`, `(Context)`
-/// or nothing. `Args` tells the forms apart and is always inferred.
+/// What can be registered as a handler: async functions of up to four arguments, and [`blocking`] ones.
+///
+/// Arguments are [`Context`], [`State<T>`](super::State), [`Payload<P>`](super::Payload) and types of your
+/// own ([`FromContext`](super::FromContext)), in any order; the payload may also stand by itself, first or
+/// last. `Args` tells the forms apart and is always inferred.
+///
+/// [`blocking`]: super::blocking()
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a handler",
+    note = "a handler is an async function of up to four of: the payload (first or last, any `serde::Deserialize` \
+            that borrows nothing), `Context`, `State<T>`, `Payload<P>`; it returns `()`, an `Outcome`, or a `Result` of one of them"
+)]
 pub trait IntoHandler<Args>: Sized {
     /// As a handler.
     fn into_handler(self) -> Arc<dyn Handler>;
 }
 
+/// One handler, and what holds for its runs here.
+#[derive(Clone)]
+pub(crate) struct Entry {
+    pub(crate) work: Work,
+    pub(crate) options: HandlerOptions,
+}
+
 /// How a handler is called.
 #[derive(Clone)]
-pub(crate) enum Entry {
+pub(crate) enum Work {
     /// On its own; its end is recorded afterwards.
     Plain(Arc<dyn Handler>),
     /// Inside the transaction that records its end.
@@ -36,6 +66,9 @@ pub(crate) enum Entry {
 #[derive(Clone, Default)]
 pub struct Registry {
     entries: BTreeMap<String, Entry>,
+    /// Options of handlers that are to be registered yet.
+    waiting: BTreeMap<String, HandlerOptions>,
+    states: Arc<States>,
     refused: Vec<String>,
 }
 
@@ -54,7 +87,39 @@ impl Registry {
     /// Adds a handler. A name given twice, empty or over 128 bytes is reported by [`Registry::check`].
     #[must_use]
     pub fn handler<Args>(mut self, name: impl Into<String>, handler: impl IntoHandler<Args>) -> Self {
-        self.add(name.into(), Entry::Plain(handler.into_handler()));
+        self.add(name.into(), Work::Plain(handler.into_handler()));
+        self
+    }
+
+    /// Adds a handler with options for all of its runs here.
+    #[must_use]
+    pub fn handler_with<Args>(
+        self,
+        name: impl Into<String>,
+        handler: impl IntoHandler<Args>,
+        options: HandlerOptions,
+    ) -> Self {
+        let name = name.into();
+        self.handler(name.clone(), handler).options(name, options)
+    }
+
+    /// Sets the options of a handler of any kind, registered before or after; the last ones count.
+    #[must_use]
+    pub fn options(mut self, name: impl Into<String>, options: HandlerOptions) -> Self {
+        let name = name.into();
+        match self.entries.get_mut(&name) {
+            Some(entry) => entry.options = options,
+            None => drop(self.waiting.insert(name, options)),
+        }
+        self
+    }
+
+    /// Adds a value for handlers that ask for a [`State`](super::State) of its type; one of each type.
+    #[must_use]
+    pub fn state<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
+        if !Arc::make_mut(&mut self.states).insert(value) {
+            self.refused.push(format!("state of type {} is given twice", std::any::type_name::<T>()));
+        }
         self
     }
 
@@ -65,11 +130,12 @@ impl Registry {
         name: impl Into<String>,
         handler: impl IntoTransactionalHandler<Args>,
     ) -> Self {
-        self.add(name.into(), Entry::Transactional(handler.into_transactional_handler()));
+        self.add(name.into(), Work::Transactional(handler.into_transactional_handler()));
         self
     }
 
-    fn add(&mut self, name: String, entry: Entry) {
+    fn add(&mut self, name: String, work: Work) {
+        let entry = Entry { work, options: self.waiting.remove(&name).unwrap_or_default() };
         if name.is_empty() || name.len() > NAME_BYTES_MAX {
             self.refused.push(format!("handler name \"{name}\" must have 1 to {NAME_BYTES_MAX} bytes"));
         } else if self.entries.insert(name.clone(), entry).is_some() {
@@ -87,12 +153,55 @@ impl Registry {
         self.entries.is_empty()
     }
 
-    /// Refuses names that were registered wrongly, with all the reasons.
+    /// Refuses what was registered wrongly, and handlers whose state is missing, with all the reasons.
     pub fn check(&self) -> Result<()> {
-        if self.refused.is_empty() { Ok(()) } else { Err(Error::invalid("handlers", self.refused.join("; "))) }
+        let mut refused = self.refused.clone();
+        let unknown = |name| format!("options are given for \"{name}\", which is not registered");
+        refused.extend(self.waiting.keys().map(unknown));
+        for (name, entry) in &self.entries {
+            let problem = entry.options.problem();
+            refused.extend(problem.map(|problem| format!("options of handler \"{name}\": {problem}")));
+            let missing = entry.work.needs().into_iter().filter(|need| !self.states.has(need));
+            refused.extend(
+                missing.map(|need| format!("handler \"{name}\" needs state of type {need}, and none was given")),
+            );
+        }
+        if refused.is_empty() { Ok(()) } else { Err(Error::invalid("handlers", refused.join("; "))) }
+    }
+
+    /// What was refused so far, to be told where it came from.
+    #[cfg(feature = "inventory")]
+    pub(crate) fn refused(&mut self) -> &mut Vec<String> {
+        &mut self.refused
+    }
+
+    pub(crate) fn states(&self) -> Arc<States> {
+        Arc::clone(&self.states)
+    }
+
+    /// The handlers of which only so many runs may run at once.
+    pub(crate) fn limited(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.entries.iter().filter_map(|(name, entry)| Some((name.as_str(), entry.options.most()?)))
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Entry> {
         self.entries.get(name)
+    }
+}
+
+impl Work {
+    fn needs(&self) -> Vec<Need> {
+        match self {
+            Self::Plain(handler) => handler.needs(),
+            Self::Transactional(handler) => handler.needs(),
+        }
+    }
+
+    /// Whether dropping its future ends its work.
+    pub(crate) fn stops_when_dropped(&self) -> bool {
+        match self {
+            Self::Plain(handler) => handler.stops_when_dropped(),
+            Self::Transactional(_) => true,
+        }
     }
 }

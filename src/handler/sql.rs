@@ -24,7 +24,7 @@ use std::{collections::BTreeMap, pin::Pin};
 
 use sqlx::{PgConnection, PgPool};
 
-use super::{Context, HandlerError, HandlerResult, Outcome, TransactionalHandler, Tx, fatal, function::payload};
+use super::{Context, HandlerError, HandlerResult, Outcome, TransactionalHandler, Tx, extract::payload, fatal};
 use statement::{Payload, Statement};
 
 pub use login::check;

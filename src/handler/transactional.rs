@@ -11,7 +11,11 @@ use std::{
 use serde::de::DeserializeOwned;
 use sqlx::{PgConnection, Postgres, Transaction};
 
-use super::{Context, IntoOutcome, Outcome, function::payload, registry::Boxed};
+use super::{
+    Context, FromContext, IntoOutcome, Need, Outcome,
+    forms::{Extracted, Form, PayloadFirst, PayloadLast, each_form},
+    registry::Boxed,
+};
 
 type Slot = Arc<Mutex<Option<Transaction<'static, Postgres>>>>;
 
@@ -75,10 +79,19 @@ impl Drop for Tx {
 pub trait TransactionalHandler: Send + Sync + 'static {
     /// Does the work of one attempt inside `tx`.
     fn call(&self, tx: Tx, ctx: Context) -> Pin<Box<dyn Future<Output = Outcome> + Send + '_>>;
+
+    /// State that it cannot do without; a worker that was not given it does not start.
+    fn needs(&self) -> Vec<Need> {
+        vec![]
+    }
 }
 
-/// What can be registered as a transactional handler: async functions of `(Tx, payload, Context)`,
-/// `(Tx, payload)` or `(Tx)`. `Args` is always inferred.
+/// What can be registered as a transactional handler: async functions of [`Tx`], and then of the arguments
+/// of any handler, at most four. `Args` is always inferred.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a transactional handler",
+    note = "it is an async function of `Tx`, and then up to four of: the payload, `Context`, `State<T>`"
+)]
 pub trait IntoTransactionalHandler<Args>: Sized {
     /// As a transactional handler.
     fn into_transactional_handler(self) -> Arc<dyn TransactionalHandler>;
@@ -89,73 +102,41 @@ struct Function<F, Args> {
     args: PhantomData<fn(Args)>,
 }
 
-/// A function of the transaction alone.
-#[derive(Debug)]
-pub struct TxOnly;
-/// A function of transaction and payload.
-#[derive(Debug)]
-pub struct TxPayload<P>(PhantomData<P>);
-/// A function of transaction, payload and context.
-#[derive(Debug)]
-pub struct TxPayloadContext<P>(PhantomData<P>);
 /// Marks a value that implements [`TransactionalHandler`] itself.
 #[derive(Debug)]
 pub struct Itself;
 
-impl<F, Fut> TransactionalHandler for Function<F, TxOnly>
-where
-    F: Fn(Tx) -> Fut + Send + Sync + 'static,
-    Fut: Future + Send + 'static,
-    Fut::Output: IntoOutcome,
-{
-    fn call(&self, tx: Tx, _: Context) -> Boxed<'_, Outcome> {
-        let future = (self.function)(tx);
-        Box::pin(async move { future.await.into_outcome() })
-    }
-}
-
-impl<F, Fut, P> TransactionalHandler for Function<F, TxPayload<P>>
-where
-    F: Fn(Tx, P) -> Fut + Send + Sync + 'static,
-    Fut: Future + Send + 'static,
-    Fut::Output: IntoOutcome,
-    P: DeserializeOwned + Send + 'static,
-{
-    fn call(&self, tx: Tx, ctx: Context) -> Boxed<'_, Outcome> {
-        Box::pin(async move {
-            match payload::<P>(&ctx) {
-                Ok(payload) => (self.function)(tx, payload).await.into_outcome(),
-                Err(error) => Outcome::Failed(error),
-            }
-        })
-    }
-}
-
-impl<F, Fut, P> TransactionalHandler for Function<F, TxPayloadContext<P>>
-where
-    F: Fn(Tx, P, Context) -> Fut + Send + Sync + 'static,
-    Fut: Future + Send + 'static,
-    Fut::Output: IntoOutcome,
-    P: DeserializeOwned + Send + 'static,
-{
-    fn call(&self, tx: Tx, ctx: Context) -> Boxed<'_, Outcome> {
-        Box::pin(async move {
-            match payload::<P>(&ctx) {
-                Ok(payload) => (self.function)(tx, payload, ctx).await.into_outcome(),
-                Err(error) => Outcome::Failed(error),
-            }
-        })
-    }
-}
-
-macro_rules! into_transactional {
-    ($form:ty, [$($p:ident)?], ($($arg:ty),*)) => {
-        impl<F, Fut $(, $p)?> IntoTransactionalHandler<$form> for F
+macro_rules! transactional {
+    ($form:ty, [$($p:ident $pv:ident)?], [$($a:ident $av:ident),*], ($($arg:ident $value:ident),*)) => {
+        impl<F, Fut $(, $p)? $(, $a)*> TransactionalHandler for Function<F, $form>
         where
-            F: Fn($($arg),*) -> Fut + Send + Sync + 'static,
+            F: Fn(Tx $(, $arg)*) -> Fut + Send + Sync + 'static,
             Fut: Future + Send + 'static,
             Fut::Output: IntoOutcome,
             $($p: DeserializeOwned + Send + 'static,)?
+            $($a: FromContext,)*
+        {
+            fn call(&self, tx: Tx, ctx: Context) -> Boxed<'_, Outcome> {
+                Box::pin(async move {
+                    match <$form as Form>::take(&ctx) {
+                        Ok(($($value,)*)) => (self.function)(tx $(, $value)*).await.into_outcome(),
+                        Err(error) => Outcome::Failed(error),
+                    }
+                })
+            }
+
+            fn needs(&self) -> Vec<Need> {
+                <$form as Form>::needs()
+            }
+        }
+
+        impl<F, Fut $(, $p)? $(, $a)*> IntoTransactionalHandler<$form> for F
+        where
+            F: Fn(Tx $(, $arg)*) -> Fut + Send + Sync + 'static,
+            Fut: Future + Send + 'static,
+            Fut::Output: IntoOutcome,
+            $($p: DeserializeOwned + Send + 'static,)?
+            $($a: FromContext,)*
         {
             fn into_transactional_handler(self) -> Arc<dyn TransactionalHandler> {
                 Arc::new(Function::<F, $form> { function: self, args: PhantomData })
@@ -164,9 +145,7 @@ macro_rules! into_transactional {
     };
 }
 
-into_transactional!(TxOnly, [], (Tx));
-into_transactional!(TxPayload<P>, [P], (Tx, P));
-into_transactional!(TxPayloadContext<P>, [P], (Tx, P, Context));
+each_form!(transactional);
 
 impl<H: TransactionalHandler> IntoTransactionalHandler<Itself> for H {
     fn into_transactional_handler(self) -> Arc<dyn TransactionalHandler> {

@@ -150,12 +150,14 @@ impl Lanes {
 }
 
 /// Reads which lanes hold runs and sets the bounds of the next sweep. Run it before a sweeping claim.
+///
+/// True: there are due runs in limited queues too, which have no lanes (`claim_limited`).
 pub async fn survey(
     conn: &mut PgConnection,
     who: &Claimant,
     lanes: &mut Lanes,
     now: Option<DateTime<Utc>>,
-) -> sqlx::Result<()> {
+) -> sqlx::Result<bool> {
     let (mut queues, mut priorities, mut from_at, mut from_id) = (vec![], vec![], vec![], vec![]);
     for ((priority, queue), lane) in &lanes.by_priority {
         queues.push(queue.as_str());
@@ -175,7 +177,12 @@ pub async fn survey(
         .fetch_all(conn)
         .await?;
     let mut known = std::mem::take(&mut lanes.by_priority);
+    let mut limited = false;
     for row in rows {
+        if row.try_get(4)? {
+            limited = true;
+            continue;
+        }
         let key: (i16, String) = (row.try_get(1)?, row.try_get(0)?);
         let (at, id): (Option<DateTime<Utc>>, Option<i64>) = (row.try_get(2)?, row.try_get(3)?);
         let old = known.remove(&key);
@@ -188,7 +195,7 @@ pub async fn survey(
             },
         );
     }
-    Ok(())
+    Ok(limited)
 }
 
 /// How much of the lanes a claim looks at.

@@ -7,7 +7,7 @@
 
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::FutureExt;
 use sqlx::{PgPool, Postgres, Transaction};
 use tokio::{pin, time};
@@ -17,9 +17,9 @@ use super::{
     finish::{Finished, finish_within},
 };
 use crate::{
-    handler::{Context, Entry, Outcome, Registry, StopReason, TransactionalHandler, Tx},
+    handler::{Around, Boxed, Context, Facts, Outcome, Registry, StopReason, TransactionalHandler, Tx, Work},
     retry::RetryPolicy,
-    run::transition::{Event, Verdict, decide},
+    run::transition::{Event, decide},
 };
 
 /// How often an end is tried again while somebody else holds its schedule.
@@ -44,27 +44,56 @@ pub enum Executed {
 pub struct Executor {
     /// Handlers by name.
     pub registry: Registry,
+    /// Code around every handler.
+    pub around: Around,
     /// Connections for transactional handlers.
     pub pool: PgPool,
     /// How long a handler that was asked to stop may take before its future is dropped.
     pub grace: Duration,
+    /// The time at which transactional handlers end their runs; `None` = the database's clock.
+    pub now: Option<DateTime<Utc>>,
+}
+
+/// The columns of a run that its handler sees.
+pub(crate) fn facts(run: &Claimed, timeout: Option<Duration>) -> Facts {
+    Facts {
+        run_id: run.id,
+        attempt: run.attempt,
+        max_attempts: run.max_attempts,
+        fence: run.fence,
+        worker: run.claimed_by,
+        handler: run.handler.clone(),
+        queue: run.queue.clone(),
+        schedule: run.schedule_name.clone(),
+        fire_at: run.fire_at,
+        run_at: run.run_at,
+        payload: run.payload.as_str().into(),
+        timeout,
+    }
 }
 
 /// Runs one attempt to its end. `waited` is the time between the claim and now.
 pub async fn execute(executor: &Executor, run: &Claimed, waited: Duration, ctx: &Context) -> Executed {
-    let retry: RetryPolicy = run.retry.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default();
+    let entry = executor.registry.get(&run.handler);
+    let retry = entry.map(|entry| entry.options.retry_of(run.retry.as_deref())).unwrap_or_default();
     let verdict = |event| Executed::Verdict(Finished::of(run, waited, decide(run.standing(), event, &retry)));
-    let Some(entry) = executor.registry.get(&run.handler) else { return verdict(Event::GivenBack) };
+    let Some(entry) = entry else { return verdict(Event::GivenBack) };
     if expired(run, waited) {
         return verdict(Event::Expired);
     }
-    let ended = match entry {
-        Entry::Plain(handler) => {
+    let ended = match &entry.work {
+        Work::Plain(handler) => {
+            let patience = if handler.stops_when_dropped() { Patience::For(executor.grace) } else { Patience::Endless };
             let (handler, inner) = (Arc::clone(handler), ctx.clone());
-            call(async move { handler.call(inner).await }, ctx, executor.grace).await
+            if executor.around.is_empty() {
+                call(async move { handler.call(inner).await }, ctx, patience).await
+            } else {
+                let work = move |ctx| -> Boxed<'static, _> { Box::pin(async move { handler.call(ctx).await }) };
+                call(executor.around.call(inner, work), ctx, patience).await
+            }
         }
         // boxed: its state is many times that of a plain call, and every task would carry it
-        Entry::Transactional(handler) => match Box::pin(transactional(executor, handler, run, waited, ctx)).await {
+        Work::Transactional(handler) => match Box::pin(transactional(executor, handler, run, waited, ctx)).await {
             Ok(accepted) => return Executed::Recorded(accepted),
             Err(ended) => ended,
         },
@@ -75,7 +104,8 @@ pub async fn execute(executor: &Executor, run: &Claimed, waited: Duration, ctx: 
     event(ended, ctx).map_or(Executed::Nothing, verdict)
 }
 
-fn expired(run: &Claimed, waited: Duration) -> bool {
+/// Whether its start deadline has passed, so that it will not be called any more.
+pub(crate) fn expired(run: &Claimed, waited: Duration) -> bool {
     let waited = TimeDelta::from_std(waited).unwrap_or_default();
     run.start_deadline.is_some_and(|deadline| run.claimed_at + waited > deadline)
 }
@@ -88,16 +118,35 @@ enum Ended {
     Dropped,
 }
 
+/// How long a handler that was asked to stop is waited for.
+enum Patience {
+    /// So long; then its future is dropped.
+    For(Duration),
+    /// To its end: dropping its future would not stop it.
+    Endless,
+}
+
 /// Calls a handler: catches panics, enforces the deadline, asks it to stop before dropping it.
-async fn call(work: impl Future<Output = Outcome>, ctx: &Context, grace: Duration) -> Ended {
+async fn call(work: impl Future<Output = Outcome>, ctx: &Context, patience: Patience) -> Ended {
     let work = AssertUnwindSafe(work).catch_unwind();
     pin!(work);
     let returned = tokio::select! {
         biased;
         returned = &mut work => returned,
-        () = stopped(ctx) => match time::timeout(grace, &mut work).await {
-            Ok(returned) => returned,
-            Err(_) => return Ended::Dropped,
+        () = stopped(ctx) => match patience {
+            Patience::For(grace) => match time::timeout(grace, &mut work).await {
+                Ok(returned) => returned,
+                Err(_) => return Ended::Dropped,
+            },
+            Patience::Endless => {
+                tracing::warn!(
+                    run = ctx.run_id().0,
+                    handler = ctx.handler(),
+                    reason = ?ctx.stop_reason(),
+                    "a blocking handler was asked to stop; it keeps its slot until it does"
+                );
+                work.await
+            }
         },
     };
     match returned {
@@ -171,10 +220,16 @@ async fn transactional(
 ) -> Result<bool, Ended> {
     let failed = |error: sqlx::Error| Ended::Returned(Outcome::Failed(error.into()));
     let mut transaction = executor.pool.begin().await.map_err(failed)?;
-    let backend = prepare(&mut transaction, ctx).await.map_err(failed)?;
+    let backend = prepare(&mut transaction, ctx, executor.now).await.map_err(failed)?;
     let (tx, lent) = Tx::lend(transaction);
     let (handler, inner) = (Arc::clone(handler), ctx.clone());
-    let ended = call(async move { handler.call(tx, inner).await }, ctx, executor.grace).await;
+    let patience = Patience::For(executor.grace);
+    let ended = if executor.around.is_empty() {
+        call(async move { handler.call(tx, inner).await }, ctx, patience).await
+    } else {
+        let work = move |ctx| -> Boxed<'static, _> { Box::pin(async move { handler.call(tx, ctx).await }) };
+        call(executor.around.call(inner, work), ctx, patience).await
+    };
     if matches!(ended, Ended::Dropped) {
         // its statement may still be going on in the server, and would hold up the rollback
         let _ = sqlx::query("select pg_cancel_backend($1)").bind(backend).execute(&executor.pool).await;
@@ -188,11 +243,20 @@ async fn transactional(
         return Err(ended);
     }
     let verdict = decide(run.standing(), Event::Succeeded, &RetryPolicy::default());
-    record(transaction, run, waited, verdict, ctx).await.map_err(failed)
+    let finished = Finished::of(run, waited, verdict);
+    record(transaction, finished, executor.now, ctx).await.map_err(failed)
 }
 
 /// Bounds what the transaction may take in the server; returns the backend's process id.
-async fn prepare(transaction: &mut Transaction<'static, Postgres>, ctx: &Context) -> sqlx::Result<i32> {
+async fn prepare(
+    transaction: &mut Transaction<'static, Postgres>,
+    ctx: &Context,
+    now: Option<DateTime<Utc>>,
+) -> sqlx::Result<i32> {
+    if let Some(now) = now {
+        let set = sqlx::query("select set_config('watchbell.now', $1, true)").bind(now.to_rfc3339());
+        set.execute(&mut **transaction).await?;
+    }
     let limit = ctx.remaining().map_or(0, |left| left.as_millis().max(1));
     let (backend, _): (i32, String) =
         sqlx::query_as("select pg_backend_pid(), set_config('statement_timeout', $1, true)")
@@ -205,15 +269,13 @@ async fn prepare(transaction: &mut Transaction<'static, Postgres>, ctx: &Context
 /// Ends the run in the handler's transaction and commits both.
 async fn record(
     mut transaction: Transaction<'static, Postgres>,
-    run: &Claimed,
-    waited: Duration,
-    verdict: Verdict,
+    finished: Finished,
+    now: Option<DateTime<Utc>>,
     ctx: &Context,
 ) -> sqlx::Result<bool> {
     loop {
-        let finished = Finished::of(run, waited, verdict.clone());
-        let recorded = finish_within(&mut transaction, finished).await?;
-        if recorded.accepted.contains(&run.id) {
+        let recorded = finish_within(&mut transaction, finished.clone(), now).await?;
+        if recorded.accepted.contains(&finished.id) {
             transaction.commit().await?;
             return Ok(true);
         }

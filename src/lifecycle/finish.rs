@@ -110,9 +110,13 @@ pub async fn finish(
 }
 
 /// Records one verdict inside a transaction that is already open. `held` means: try again later.
-pub(crate) async fn finish_within(conn: &mut PgConnection, one: Finished) -> sqlx::Result<Recorded> {
+pub(crate) async fn finish_within(
+    conn: &mut PgConnection,
+    one: Finished,
+    now: Option<DateTime<Utc>>,
+) -> sqlx::Result<Recorded> {
     let (free, held) = lock(conn, vec![one]).await?;
-    let mut recorded = record(conn, free, None).await?;
+    let mut recorded = record(conn, free, now).await?;
     recorded.held = held;
     Ok(recorded)
 }

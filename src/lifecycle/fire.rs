@@ -123,7 +123,7 @@ fn milliseconds(row: &PgRow, column: &str) -> sqlx::Result<Option<TimeDelta>> {
 }
 
 /// The row as the planner takes it.
-fn read(row: &PgRow) -> sqlx::Result<Result<Schedule, String>> {
+pub(super) fn read(row: &PgRow) -> sqlx::Result<Result<Schedule, String>> {
     let word = |column: &str| row.try_get::<&str, _>(column);
     let spec = match read_spec(row)? {
         Ok(spec) => spec,

@@ -29,34 +29,40 @@ pub async fn claim_limited(
     limit: i64,
     now: Option<DateTime<Utc>>,
 ) -> sqlx::Result<Vec<Claimed>> {
-    let mut queues: Vec<String> =
-        sqlx::query_scalar(LIMITED).bind(who.queues.as_deref()).bind(now).fetch_all(&mut *conn).await?;
+    let mut queues: Vec<(String, bool, bool)> =
+        sqlx::query_as(LIMITED).bind(who.queues.as_deref()).bind(now).fetch_all(&mut *conn).await?;
     fastrand::shuffle(&mut queues);
     let mut runs = vec![];
-    for queue in queues {
+    for (queue, known, new) in queues {
         let room = limit - runs.len() as i64;
         if room <= 0 {
             break;
         }
-        runs.extend(claim_of(conn, who, &queue, room, now).await?);
+        if !known {
+            sqlx::query(KEY).bind(&queue).execute(&mut *conn).await?;
+        }
+        runs.extend(claim_of(conn, who, &queue, new, room, now).await?);
     }
     Ok(runs)
 }
 
+/// `new`: some of its runs may not have its key yet. Without them the counters are complete (`epoch`).
 async fn claim_of(
     conn: &mut PgConnection,
     who: &Claimant,
     queue: &str,
+    new: bool,
     limit: i64,
     now: Option<DateTime<Utc>>,
 ) -> sqlx::Result<Vec<Claimed>> {
     let mut tx = conn.begin().await?;
-    sqlx::query(KEY).bind(queue).execute(&mut *tx).await?;
     let locked: Option<String> = sqlx::query_scalar(LOCK).bind(queue).fetch_optional(&mut *tx).await?;
     if locked.is_none() {
         return Ok(vec![]); // another worker is at it
     }
-    sqlx::query(ADOPT).bind(queue).bind(now).execute(&mut *tx).await?;
+    if new {
+        sqlx::query(ADOPT).bind(queue).bind(now).execute(&mut *tx).await?;
+    }
     let rows = sqlx::query(CLAIM)
         .bind(queue)
         .bind(&who.handlers)

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 const REGISTER: &str = include_str!("../sql/3_register.sql");
+const HANDLERS: &str = include_str!("../sql/3_handlers.sql");
 const STOP: &str = include_str!("../sql/3_stop.sql");
 
 /// What a worker says of itself.
@@ -50,6 +51,11 @@ pub async fn register(conn: &mut PgConnection, who: &Identity, now: Option<DateT
         .bind(now)
         .fetch_one(conn)
         .await
+}
+
+/// Makes handlers known before schedules name them. `names` sorted, so that two programs do not deadlock.
+pub async fn make_known(conn: &mut PgConnection, names: &[String]) -> sqlx::Result<()> {
+    sqlx::query(HANDLERS).bind(names).execute(conn).await.map(drop)
 }
 
 /// The worker's last word: it has stopped in good order.

@@ -1,7 +1,7 @@
 //! Requests: what people ask of workers, apart from the rows that workers write.
 //!
 //! **In** open rows of `worker_requests`. **Out** for the asking worker: runs to cancel, or a drain; a pending
-//! run is cancelled at once. **Lock** none held beyond a statement. **Crash** the request stays open.
+//! run is cancelled at once, a backfill is left to the caller, which has the stage for it. **Lock** none held beyond a statement. **Crash** the request stays open.
 
 use sqlx::{PgConnection, Row};
 
@@ -15,6 +15,8 @@ pub struct Asked {
     pub cancel: Vec<(i64, String)>,
     /// Stop claiming, finish, end.
     pub drain: bool,
+    /// Backfills that wait to be worked out, by any worker.
+    pub backfills: Vec<i64>,
 }
 
 /// Reads open requests, does what can be done in the database, and returns what is for this worker.
@@ -30,6 +32,10 @@ pub async fn requests(conn: &mut PgConnection, worker: i32) -> sqlx::Result<Aske
                 asked.drain = true;
                 handled.push(id);
             }
+            continue;
+        }
+        if let Some(backfill) = row.try_get::<Option<i64>, _>(8)? {
+            asked.backfills.push(backfill);
             continue;
         }
         let Some(run) = row.try_get::<Option<i64>, _>(3)? else { continue };

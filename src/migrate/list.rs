@@ -35,8 +35,16 @@ pub(super) const ALL: &[Migration] = migrations![
     9 "0009_wake" since 1,
     10 "0010_ends" since 1,
     11 "0011_comments" since 1,
-    12 "0012_queues" since 12,
-    13 "0013_callbacks" since 13,
+    12 "0012_activity" since 12,
+    13 "0013_schedule_functions" since 13,
+    14 "0014_run_functions" since 14,
+    15 "0015_views" since 15,
+    16 "0016_backfills" since 16,
+    17 "0017_zone_names" since 17,
+    18 "0018_output" since 18,
+    19 "0019_queues" since 19,
+    20 "0020_callbacks" since 20,
+    21 "0021_callback_functions" since 21,
 ];
 
 /// What every schema begins with: the place where migrations are recorded. Harmless when it is there.

@@ -12,40 +12,55 @@
 //! matches, or with a `+` before the weekday both must; `*`, `?` and `*/1` are no restriction.
 //!
 //! How it works: the fields are read here, into sets. The crate `cron` walks plain wall time (carried as
-//! UTC) through them; it is never told of a zone, because across a clock change its answers go backwards.
+//! UTC) through them; it is never told of a zone, because across a clock change its answers go backwards, nor
+//! of a year, because its years end with 2100. Years are dates to us, and `walk` shows it later ones as earlier.
 //! Which days match is decided in `days`, and which instants a wall time stands for in `first_from`.
 
 mod cache;
 mod count;
 mod days;
+mod describe;
 mod field;
 mod read;
+mod remarks;
 mod set;
 mod zone;
 
 use std::fmt;
 use std::sync::Arc;
 
-use chrono::{DateTime, NaiveDateTime, NaiveTime, TimeDelta, Utc};
+use chrono::{DateTime, FixedOffset, NaiveDateTime, NaiveTime, Utc};
 
 use self::days::Days;
 pub use self::read::every;
+pub(super) use self::read::zone_of;
 use self::set::Set;
-use self::zone::{Stretch, Zone};
+use self::zone::Stretch;
+pub(super) use self::zone::Zone;
 use super::words;
 use crate::duration::shown;
 
 /// The longest expression, in bytes.
 pub const LENGTH_MAX: usize = 256;
 
-/// Two days before 1970 and two after 2100, in unix seconds: all that fires lies between them in any zone.
-const FIRST: i64 = -2 * 86_400;
-const LAST: i64 = 4_133_980_800 + 2 * 86_400;
+/// Two days before 1970 and two after 2199, in unix seconds: all that fires lies between them in any zone.
+const FIRST: i64 = -2 * DAY;
+const LAST: i64 = 7_258_118_400 + 2 * DAY;
+
+/// Seconds of a day.
+const DAY: i64 = 86_400;
+
+/// The first second after the walker's years, 2101-01-01.
+const WALKER_END: i64 = 4_133_980_800;
+
+/// The 112 years from 1989 to 2101. Those from 2101 to 2199 have the lengths of those from 1989 to 2087: the
+/// walker is shown them so. Their weekdays differ, but those it is not asked about.
+const WALKER_YEARS: i64 = 40_907 * DAY;
 
 /// No two offsets are further apart than this, in seconds: 26 hours from one side of the date line to the other.
 const OFFSETS_APART: i64 = 26 * 3_600;
 
-/// A cron expression with its time zone: a set of instants, all of them whole seconds from 1970 to 2100.
+/// A cron expression with its time zone: a set of instants, all of them whole seconds from 1970 to 2199.
 #[derive(Clone)]
 pub struct Cron {
     text: Box<str>,
@@ -101,6 +116,9 @@ pub enum CronError {
     /// No such time zone.
     #[error("unknown timezone \"{}\" (use UTC or an Area/Location name such as Europe/Paris)", shown(.0))]
     Timezone(String),
+    /// It is well formed, and no time matches it; said of what is asked for, not by [`Cron::parse`].
+    #[error("\"{}\" never fires: no date matches it", shown(.0))]
+    Never(String),
 }
 
 impl Cron {
@@ -151,9 +169,19 @@ impl Cron {
         std::iter::successors(self.next(after), |&at| self.next(at)).take(n).collect()
     }
 
-    /// Whether no date from 1970 to 2100 matches.
+    /// Whether nothing matches from 1970 to 2199.
     pub fn never_fires(&self) -> bool {
         self.walker.is_none()
+    }
+
+    /// The name of its time zone: that of its `TZ=`, or the one it was read with.
+    pub fn timezone(&self) -> &str {
+        self.zone.name()
+    }
+
+    /// The instant as clocks in its time zone show it.
+    pub fn local(&self, at: DateTime<Utc>) -> DateTime<FixedOffset> {
+        self.zone.local(at)
     }
 
     /// The first fire time at or after a unix second.
@@ -181,13 +209,18 @@ impl Cron {
     /// The first matching wall time at or after one, both as seconds since 1970 on that clock.
     fn wall_from(&self, wall: i64) -> Option<i64> {
         let walker = self.walker.as_ref()?;
-        let after = |wall: NaiveDateTime| walker.after(&wall.and_utc()).next().map(|found| found.naive_utc());
-        let found = after(wall_time(wall - 1))?;
-        if self.days.contains(found.date()) {
-            return Some(found.and_utc().timestamp());
-        }
-        let day = self.days.on_or_after(found.date().succ_opt()?)?;
-        after(day.and_time(NaiveTime::MIN) - TimeDelta::seconds(1)).map(|found| found.and_utc().timestamp())
+        let day = match walk(walker, wall) {
+            Some(found) => {
+                let date = wall_time(found).date();
+                if self.days.contains(date) {
+                    return Some(found);
+                }
+                date.succ_opt()?
+            }
+            None => wall_time(wall.max(WALKER_END)).date(),
+        };
+        let day = self.days.on_or_after(day)?;
+        walk(walker, day.and_time(NaiveTime::MIN).and_utc().timestamp())
     }
 }
 
@@ -225,6 +258,13 @@ impl PartialEq for Cron {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text && self.zone == other.zone && self.rule == other.rule
     }
+}
+
+/// The first time at or after `wall` that the crate finds; `None` at the end of its years.
+fn walk(walker: &cron::Schedule, wall: i64) -> Option<i64> {
+    let shift = if wall < WALKER_END { 0 } else { WALKER_YEARS };
+    let found = walker.after(&wall_time(wall - 1 - shift).and_utc()).next()?;
+    Some(found.timestamp() + shift)
 }
 
 /// A wall time from its seconds since 1970 on that clock.

@@ -5,6 +5,13 @@ use std::time::Duration;
 use crate::{Error, Result};
 
 /// How a worker behaves. Every field has a default that is meant for production.
+///
+/// ```
+/// let mut config = watchbell::worker::Config::default();
+/// config.slots = 20;
+/// config.check()?;
+/// # Ok::<(), watchbell::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Config {
@@ -26,6 +33,8 @@ pub struct Config {
     pub grace: Duration,
     /// How long finished runs are kept, 1 day to 10 years.
     pub retention: Duration,
+    /// How many bytes are kept of what one attempt prints, 4 KiB to 4 MiB: half from its start, half from its end.
+    pub output_limit: usize,
     /// How long its own presence session must have stood before this worker may judge others by theirs.
     pub settle: Duration,
     /// Do what is due, then end.
@@ -44,6 +53,7 @@ impl Default for Config {
             drain_timeout: Duration::from_secs(180),
             grace: Duration::from_secs(5),
             retention: Duration::from_secs(30 * 86_400),
+            output_limit: 256 * 1024,
             settle: Duration::from_secs(5),
             once: false,
         }
@@ -66,6 +76,7 @@ impl Config {
         duration("drain_timeout", self.drain_timeout, Duration::ZERO, DAY)?;
         duration("grace", self.grace, Duration::ZERO, HOUR)?;
         duration("retention", self.retention, DAY, 3650 * DAY)?;
+        number("output_limit", self.output_limit, 4096, 4 * 1024 * 1024)?;
         duration("settle", self.settle, Duration::ZERO, HOUR)?;
         if let Some(queues) = &self.queues {
             number("queues", queues.len(), 1, 1000)?;

@@ -82,6 +82,7 @@ async fn beat_until(shared: &Shared, mut session: Session, end: CancellationToke
             Ok(Some(hints)) => {
                 lost = false;
                 note(shared, began);
+                shared.beat_runs();
                 act_on(shared, &hints);
                 let every = if hints.peer_late { BEAT_WATCHFUL } else { BEAT };
                 pause = every.saturating_sub(began.elapsed());
@@ -181,6 +182,9 @@ fn lose(shared: &Shared) {
     shared.stop_runs(&StopReason::LeaseLost);
     for held in shared.release_all() {
         held.context.stop(StopReason::LeaseLost);
+        if let Some(started) = held.started {
+            shared.observer.lost(&held.run, started.elapsed());
+        }
     }
 }
 

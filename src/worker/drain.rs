@@ -57,7 +57,17 @@ fn interrupt(shared: &Shared, held: &Held) {
     if let Some(task) = &held.task {
         task.abort();
     }
+    let work = shared.executor.registry.get(&held.run.handler).map(|entry| &entry.work);
+    if held.started.is_some() && work.is_some_and(|work| !work.stops_when_dropped()) {
+        tracing::warn!(
+            run = held.run.id,
+            handler = held.run.handler,
+            "a blocking handler did not stop: its run is given back while its thread may go on in this process"
+        );
+    }
     let event = if held.started.is_some() { Event::Interrupted } else { Event::GivenBack };
     let verdict = decide(held.run.standing(), event, &RetryPolicy::default());
-    shared.report(Finished::of(&held.run, held.started.map_or(Duration::ZERO, |s| s - held.claimed), verdict));
+    let finished = Finished::of(&held.run, held.started.map_or(Duration::ZERO, |s| s - held.claimed), verdict);
+    shared.observer.ends(&held.run, &finished, held.started.map_or(Duration::ZERO, |s| s.elapsed()));
+    shared.report(finished);
 }

@@ -142,6 +142,13 @@ fn settle(shared: &Shared, written: &[Finished], recorded: &Recorded, held: &mut
     let settled = written.len() - recorded.held.len();
     shared.backlog.fetch_sub(settled, Ordering::Relaxed);
     held.extend(recorded.held.iter().cloned());
+    let observed = if shared.observer.is_silent() { &[] } else { written };
+    for f in observed {
+        let accepted = recorded.accepted.contains(&f.id);
+        if accepted || recorded.superseded.contains(&f.id) {
+            shared.observer.settled(f.id, f.fence, accepted);
+        }
+    }
     let again = written.iter().filter(|f| recorded.accepted.contains(&f.id)).filter_map(|f| f.verdict.delay).min();
     if let Some(delay) = again {
         shared.due_in(delay); // nobody is notified of a retry

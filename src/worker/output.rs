@@ -1,72 +1,72 @@
-//! The output writer: what handlers log goes to `run_output`, apart from everything that decides a run.
+//! The output writer: what runs print goes to `run_output`, apart from everything that decides a run.
+//!
+//! **In** what waits in the [`Outlet`]. **Out** rows in `run_output`. **Lock** none. **Crash** what was not
+//! written is lost, at most a second's.
+//!
+//! While the database is away the same batch is tried again, and the outlet fills up to its bound; what comes
+//! then is cut and counted. A batch that the database refuses is lost, and the log says how many bytes.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use sqlx::PgPool;
-use tokio::{sync::mpsc::Receiver, time};
+use tokio::time;
 
-use crate::handler::LogLine;
+use crate::{
+    error::{is_missing_day, is_transient},
+    handler::{Batch, Outlet},
+    lifecycle::prune::make_days,
+};
 
-/// Lines that may wait in memory; more are dropped, and the worker's log says so.
-pub(super) const LINES_MAX: usize = 10_000;
+/// How long one statement may take, a connection of the handlers' pool included.
+const STATEMENT_MAX: Duration = Duration::from_secs(15);
 
-/// Written when so many lines wait, or so many bytes, or so much time has passed.
-const LINES: usize = 1000;
-const BYTES: usize = 64 * 1024;
-const AGE: Duration = Duration::from_secs(1);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(500);
 
-/// Longest line that is kept, in bytes.
-const LINE_BYTES_MAX: usize = 16 * 1024;
-
-/// Writes lines until every sender is gone.
-pub(super) async fn write(pool: PgPool, mut lines: Receiver<LogLine>) {
-    let mut waiting: Vec<LogLine> = vec![];
-    while lines.recv_many(&mut waiting, LINES).await > 0 {
-        let full = |waiting: &Vec<LogLine>| {
-            waiting.len() >= LINES || waiting.iter().map(|l| l.line.len()).sum::<usize>() >= BYTES
-        };
-        let age = time::sleep(AGE);
-        tokio::pin!(age);
-        while !full(&waiting) {
-            let room = LINES - waiting.len();
-            tokio::select! {
-                n = lines.recv_many(&mut waiting, room) => if n == 0 { break },
-                () = &mut age => break,
+/// Writes until the outlet is closed and every attempt has ended.
+pub(super) async fn write(pool: PgPool, outlet: Outlet) {
+    while let Some(batch) = outlet.next().await {
+        let mut again = false;
+        while let Err(error) = insert(&pool, &batch, again).await {
+            if !is_transient(&error) {
+                tracing::warn!(%error, bytes = batch.bytes(), "run output could not be written and is lost");
+                break;
             }
+            if !again {
+                tracing::warn!(%error, "run output could not be written; trying again");
+            }
+            again = true;
+            time::sleep(PAUSE).await;
         }
-        if let Err(error) = insert(&pool, &waiting).await {
-            tracing::warn!(%error, lines = waiting.len(), "run output could not be written and is lost");
-        }
-        waiting.clear();
+        outlet.settle(&batch);
     }
 }
 
-/// One row per attempt and batch, its lines joined.
-async fn insert(pool: &PgPool, lines: &[LogLine]) -> sqlx::Result<()> {
-    let mut chunks: BTreeMap<(i64, i32), (i32, Vec<u8>)> = BTreeMap::new();
-    for line in lines {
-        let (_, bytes) = chunks.entry((line.run_id, line.attempt)).or_insert_with(|| (line.seq, vec![]));
-        let text = line.line.as_bytes();
-        bytes.extend_from_slice(&text[..text.len().min(LINE_BYTES_MAX)]);
-        bytes.push(b'\n');
-    }
-    let (mut run, mut attempt, mut seq, mut bytes) = (vec![], vec![], vec![], vec![]);
-    for ((id, number), (first, chunk)) in chunks {
-        run.push(id);
-        attempt.push(number);
-        seq.push(first);
-        bytes.push(chunk);
-    }
-    sqlx::query(
-        "insert into watchbell.run_output (run_id, attempt, seq, stream, bytes) \
-         select x.run_id, x.attempt, x.seq, 'log', x.bytes \
-         from unnest($1::bigint[], $2::integer[], $3::integer[], $4::bytea[]) as x (run_id, attempt, seq, bytes)",
-    )
-    .bind(run)
-    .bind(attempt)
-    .bind(seq)
-    .bind(bytes)
-    .execute(pool)
-    .await
-    .map(drop)
+/// One row per piece. `again`: the last try may have been committed without our hearing of it.
+pub(crate) async fn insert(pool: &PgPool, batch: &Batch, again: bool) -> sqlx::Result<()> {
+    let inserted = time::timeout(STATEMENT_MAX, async {
+        match insert_once(pool, batch, again).await {
+            Err(error) if is_missing_day(&error) => {
+                make_days(&mut *pool.acquire().await?).await?;
+                insert_once(pool, batch, again).await
+            }
+            inserted => inserted,
+        }
+    });
+    inserted.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+}
+
+async fn insert_once(pool: &PgPool, batch: &Batch, again: bool) -> sqlx::Result<()> {
+    let pieces = &batch.pieces;
+    sqlx::query(include_str!("../sql/7_output.sql"))
+        .bind(pieces.iter().map(|piece| piece.run_id).collect::<Vec<_>>())
+        .bind(pieces.iter().map(|piece| piece.attempt).collect::<Vec<_>>())
+        .bind(pieces.iter().map(|piece| piece.seq).collect::<Vec<_>>())
+        .bind(pieces.iter().map(|piece| piece.stream.as_str()).collect::<Vec<_>>())
+        .bind(pieces.iter().map(|piece| piece.bytes.as_slice()).collect::<Vec<_>>())
+        .bind(pieces.iter().map(|piece| i64::try_from(piece.cut).ok().filter(|cut| *cut > 0)).collect::<Vec<_>>())
+        .bind(again)
+        .execute(pool)
+        .await
+        .map(drop)
 }

@@ -12,13 +12,15 @@ use tokio::time::{self, Instant};
 use super::{
     salvage::Salvage,
     session::{Session, within},
+    share::Share,
     shared::{Phase, Shared, locked, take},
     task,
 };
 use crate::{
     handler::StopReason,
     lifecycle::{
-        claim::{Claimant, Claimed, Lanes, Reach, claim, claim_keyed, survey},
+        backfill,
+        claim::{Claimed, Reach, claim, claim_keyed, survey},
         fire::fire,
         limited::claim_limited,
         prune, requests,
@@ -48,8 +50,8 @@ const AHEAD_PAUSE: Duration = Duration::from_millis(50);
 
 struct Poller {
     shared: Arc<Shared>,
-    lanes: Lanes,
-    who: Claimant,
+    /// The first one is claimed for first; they take turns at that.
+    shares: Vec<Share>,
     warm_until: Instant,
     last_sweep: Instant,
     sweep_cost: Duration,
@@ -57,6 +59,8 @@ struct Poller {
     next_prune: Instant,
     /// Not before this time is it asked again what comes due next.
     next_ahead: Instant,
+    /// When the rate of a queue with waiting runs lets the next one start.
+    next_start: Option<Instant>,
     salvage: Salvage,
 }
 
@@ -64,13 +68,7 @@ struct Poller {
 pub(super) async fn poll(shared: Arc<Shared>, mut session: Session) {
     let now = Instant::now();
     let mut poller = Poller {
-        lanes: Lanes::default(),
-        who: Claimant {
-            worker: shared.worker(),
-            queues: shared.config.queues.clone(),
-            handlers: shared.who.handlers.clone(),
-            labels: shared.who.labels.clone(),
-        },
+        shares: Share::all(&shared),
         shared,
         warm_until: now,
         last_sweep: now,
@@ -78,6 +76,7 @@ pub(super) async fn poll(shared: Arc<Shared>, mut session: Session) {
         sleep_told: None,
         next_prune: now + PRUNE_EVERY.mul_f64(fastrand::f64()),
         next_ahead: now,
+        next_start: None,
         salvage: Salvage::new(now),
     };
     let mut failures = 0_u32;
@@ -111,12 +110,17 @@ pub(super) async fn poll(shared: Arc<Shared>, mut session: Session) {
 impl Poller {
     /// One look at everything that was asked for. True: look again at once.
     async fn pass(&mut self, conn: &mut PgConnection) -> sqlx::Result<bool> {
-        self.who.worker = self.shared.worker();
+        let worker = self.shared.worker();
+        self.shares.iter_mut().for_each(|share| share.who.worker = worker);
         self.duties(conn).await?;
         if self.shared.phase() > Phase::Running || !self.shared.may_claim() {
             return Ok(false);
         }
         let due = self.due();
+        if self.next_start.is_some_and(|at| at <= Instant::now()) {
+            self.next_start = None;
+            self.shared.duties.keyed.store(true, Ordering::Release);
+        }
         let mut busy = false;
         if due || take(&self.shared.duties.fire) {
             busy |= self.fire(conn).await?;
@@ -128,6 +132,7 @@ impl Poller {
         if self.shared.config.once
             && !busy
             && self.shared.in_hand() == 0
+            && self.shared.rooms.are_empty()
             && self.shared.backlog.load(Ordering::Relaxed) == 0
         {
             self.once(conn).await?;
@@ -153,6 +158,11 @@ impl Poller {
             let asked = requests::requests(conn, self.shared.worker()).await?;
             for (run, reason) in asked.cancel {
                 self.shared.stop_run(run, StopReason::Cancelled(reason));
+            }
+            for request in asked.backfills {
+                if backfill::work_out(conn, request).await? {
+                    duties.keyed.store(true, Ordering::Release);
+                }
             }
             if asked.drain {
                 tracing::info!("asked to drain");
@@ -201,11 +211,12 @@ impl Poller {
     }
 
     /// When the next thing comes due: heartbeats only know what stood there a second ago.
-    async fn learn_next(&self, conn: &mut PgConnection) -> sqlx::Result<()> {
-        let wait: Option<i64> =
-            sqlx::query_scalar(NEXT).bind(None::<chrono::DateTime<chrono::Utc>>).fetch_one(conn).await?;
-        let next = wait.map(|us| Instant::now() + Duration::from_micros(us.unsigned_abs()));
-        *locked(&self.shared.next_due) = next;
+    async fn learn_next(&mut self, conn: &mut PgConnection) -> sqlx::Result<()> {
+        let (wait, start): (Option<i64>, Option<i64>) =
+            sqlx::query_as(NEXT).bind(None::<chrono::DateTime<chrono::Utc>>).fetch_one(conn).await?;
+        let at = |us: i64| Instant::now() + Duration::from_micros(us.unsigned_abs());
+        *locked(&self.shared.next_due) = wait.map(at);
+        self.next_start = start.map(at);
         Ok(())
     }
 
@@ -223,43 +234,76 @@ impl Poller {
             return Ok(false);
         }
         let asked = take(&self.shared.duties.sweep);
-        let mut runs = self.some(conn, Reach::Quick, want).await?;
-        if self.sweep_is_due(asked, runs.len() < want) {
+        self.shares.rotate_left(1);
+        let mut claimed = self.some(conn, Reach::Quick, want).await?;
+        if self.sweep_is_due(asked, claimed < want) {
             let began = Instant::now();
-            survey(conn, &self.who, &mut self.lanes, None).await?;
-            if runs.len() < want {
-                runs.extend(self.some(conn, Reach::Sweep, want - runs.len()).await?);
+            if self.survey(conn).await? {
+                self.shared.duties.keyed.store(true, Ordering::Release);
+            }
+            if claimed < want {
+                claimed += self.some(conn, Reach::Sweep, want - claimed).await?;
             }
             self.last_sweep = Instant::now();
             self.sweep_cost = began.elapsed();
         }
-        if runs.len() < want && (take(&self.shared.duties.keyed) || asked) {
-            let mut keyed = claim_keyed(conn, &self.who, &mut self.lanes, (want - runs.len()) as i64, None).await?;
-            let left = want - runs.len() - keyed.len();
-            if left > 0 {
-                keyed.extend(claim_limited(conn, &self.who, left as i64, None).await?);
-            }
-            if !keyed.is_empty() {
-                self.shared.duties.keyed.store(true, Ordering::Release);
-            }
-            runs.extend(keyed);
+        if claimed < want && take(&self.shared.duties.keyed) {
+            claimed += self.keyed(conn, want - claimed).await?;
         }
-        if runs.is_empty() {
+        if claimed == 0 {
             if asked {
                 self.shared.duties.ahead.store(true, Ordering::Release); // what it was woken for may be due later
             }
             return Ok(false);
         }
         self.stay_warm();
-        let full = runs.len() >= want;
-        for run in runs {
-            task::start(&self.shared, run);
-        }
-        Ok(full || self.shared.duties.keyed.load(Ordering::Relaxed))
+        Ok(claimed >= want || self.shared.duties.keyed.load(Ordering::Relaxed))
     }
 
-    async fn some(&mut self, conn: &mut PgConnection, reach: Reach, want: usize) -> sqlx::Result<Vec<Claimed>> {
-        claim(conn, &self.who, &mut self.lanes, reach, want as i64, None).await
+    /// Claims up to `want` runs from the lanes and puts them in hand; answers how many there were.
+    async fn some(&mut self, conn: &mut PgConnection, reach: Reach, want: usize) -> sqlx::Result<usize> {
+        let mut left = want;
+        for share in &mut self.shares {
+            let limit = share.want(left);
+            if limit > 0 {
+                let runs = claim(conn, &share.who, &mut share.lanes, reach, limit as i64, None).await?;
+                left = left.saturating_sub(start(&self.shared, runs));
+            }
+        }
+        Ok(want - left)
+    }
+
+    /// Learns which lanes there are. True: some are of limited queues, and hold runs that are due.
+    async fn survey(&mut self, conn: &mut PgConnection) -> sqlx::Result<bool> {
+        let mut limited = false;
+        for share in self.shares.iter_mut().filter(|share| share.want(1) > 0) {
+            limited |= survey(conn, &share.who, &mut share.lanes, None).await?;
+        }
+        Ok(limited)
+    }
+
+    /// The same as `some` for runs with a concurrency key, then for those of limited queues.
+    async fn keyed(&mut self, conn: &mut PgConnection, want: usize) -> sqlx::Result<usize> {
+        let mut left = want;
+        for share in &mut self.shares {
+            let limit = share.want(left);
+            if limit > 0 {
+                let runs = claim_keyed(conn, &share.who, &mut share.lanes, limit as i64, None).await?;
+                left = left.saturating_sub(start(&self.shared, runs));
+            }
+            let limit = share.want(left);
+            if limit > 0 {
+                let runs = claim_limited(conn, &share.who, limit as i64, None).await?;
+                left = left.saturating_sub(start(&self.shared, runs));
+            }
+        }
+        if left > 0 {
+            self.shared.duties.ahead.store(true, Ordering::Release); // a rate may let the next one start soon
+        }
+        if left < want {
+            self.shared.duties.keyed.store(true, Ordering::Release);
+        }
+        Ok(want - left)
     }
 
     /// A sweep finds what the marks pass over. It may cost a twentieth of the time, except when asked for.
@@ -307,7 +351,7 @@ impl Poller {
         }
         let next = *locked(&self.shared.next_due);
         let ahead = self.shared.duties.ahead.load(Ordering::Relaxed).then_some(self.next_ahead);
-        let until = [next, self.salvage.next_look(), ahead]
+        let until = [next, self.next_start, self.salvage.next_look(), ahead]
             .into_iter()
             .flatten()
             .fold(self.next_prune.min(now + SLEEP_AGAIN), Ord::min);
@@ -334,4 +378,13 @@ impl Poller {
         self.shared.duties.sweep.store(true, Ordering::Release);
         self.shared.duties.fire.store(true, Ordering::Release);
     }
+}
+
+/// Puts claimed runs in hand; answers how many.
+fn start(shared: &Arc<Shared>, runs: Vec<Claimed>) -> usize {
+    let count = runs.len();
+    for run in runs {
+        task::start(shared, run);
+    }
+    count
 }

@@ -15,9 +15,9 @@ use tokio::{
     time::Instant,
 };
 
-use super::Config;
+use super::{Config, observer::Observer, room::Rooms};
 use crate::{
-    handler::{Context, LogSink, StopReason},
+    handler::{Context, Outlet, StopReason},
     lifecycle::{claim::Claimed, execute::Executor, finish::Finished, register::Identity, rescue::Judgement},
 };
 
@@ -87,6 +87,10 @@ pub(super) struct Shared {
     /// Held while runs are claimed: whoever gets it after the phase has changed sees every run in hand.
     pub(super) claiming: tokio::sync::Mutex<()>,
     pub(super) slots: Semaphore,
+    /// Places of handlers that have only so many.
+    pub(super) rooms: Rooms,
+    /// Tells hooks what became of runs.
+    pub(super) observer: Observer,
     /// Runs that took their worker down twice run alone: they hold this for writing, all others for reading.
     pub(super) alone: RwLock<()>,
     /// Verdicts that the flusher has not written yet.
@@ -101,7 +105,7 @@ pub(super) struct Shared {
     worker: AtomicI32,
     phase: watch::Sender<Phase>,
     results: mpsc::UnboundedSender<Finished>,
-    log: Mutex<Option<LogSink>>,
+    outlet: Outlet,
     /// Moving average of how long handlers take, in nanoseconds.
     pace_ns: AtomicU64,
 }
@@ -118,11 +122,14 @@ impl Shared {
         worker: i32,
         executor: Executor,
         results: mpsc::UnboundedSender<Finished>,
-        log: LogSink,
+        outlet: Outlet,
+        observer: Observer,
     ) -> Self {
         let beat = Beat { last: Instant::now(), unbroken_since: None, on_time: 0, presence_since: None };
         Self {
             slots: Semaphore::new(config.slots),
+            rooms: Rooms::of(&executor.registry),
+            observer,
             config,
             who,
             executor,
@@ -139,7 +146,7 @@ impl Shared {
             worker: AtomicI32::new(worker),
             phase: watch::Sender::new(Phase::Running),
             results,
-            log: Mutex::new(Some(log)),
+            outlet,
             pace_ns: AtomicU64::new(1_000_000_000),
         }
     }
@@ -265,6 +272,13 @@ impl Shared {
         }
     }
 
+    /// Passes a heartbeat that was heard on to the handlers.
+    pub(super) fn beat_runs(&self) {
+        for held in locked(&self.held).values() {
+            held.context.beat();
+        }
+    }
+
     /// Completes when no run is in hand.
     pub(super) async fn idle(&self) {
         while self.in_hand() > 0 {
@@ -281,13 +295,14 @@ impl Shared {
         }
     }
 
-    pub(super) fn log(&self) -> Option<LogSink> {
-        locked(&self.log).clone()
+    /// Where runs print.
+    pub(super) fn outlet(&self) -> Outlet {
+        self.outlet.clone()
     }
 
     /// Lets the output writer end when the last handler has.
-    pub(super) fn close_log(&self) {
-        locked(&self.log).take();
+    pub(super) fn close_outlet(&self) {
+        self.outlet.close();
     }
 
     /// Takes a handler's duration into the average.

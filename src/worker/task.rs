@@ -8,12 +8,17 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::shared::{Phase, Shared};
+use tracing::Instrument;
+
+use super::{
+    room::Place,
+    shared::{Phase, Shared},
+};
 use crate::{
-    handler::{Context, Facts},
+    handler::Context,
     lifecycle::{
         claim::Claimed,
-        execute::{Executed, execute},
+        execute::{Executed, execute, expired, facts},
         finish::Finished,
     },
     retry::RetryPolicy,
@@ -22,6 +27,9 @@ use crate::{
 
 /// A claimed run that has not started after this long is given back: handlers became slow.
 const WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// How long an end waits for the run's last output to be written.
+const OUTPUT_WAIT: Duration = Duration::from_millis(250);
 
 /// After this many crashes a run is executed alone, so that it takes no others with it.
 const CRASHES_ALONE: i16 = 2;
@@ -32,28 +40,19 @@ const ALONE_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Takes a claimed run in hand and starts its task.
 pub(super) fn start(shared: &Arc<Shared>, run: Claimed) {
     let (id, fence) = (run.id, run.fence);
-    let context = Context::new(facts(&run), CancellationToken::new(), shared.log());
+    let registry = &shared.executor.registry;
+    let timeout = registry.get(&run.handler).map_or(run.timeout, |entry| entry.options.timeout_of(run.timeout));
+    let outlet = Some(shared.outlet());
+    let context = Context::new(facts(&run, timeout), CancellationToken::new(), outlet, registry.states());
+    context.bind(shared.config.grace, shared.config.lease);
+    let place = Place::take(shared, &run.handler);
     shared.hold(run, context);
     let shared_by_task = Arc::clone(shared);
-    let task = tokio::spawn(async move { attempt(&shared_by_task, id, fence).await });
+    let task = tokio::spawn(async move {
+        let _place = place;
+        attempt(&shared_by_task, id, fence).await;
+    });
     shared.with_held(id, |held| held.task = Some(task.abort_handle()));
-}
-
-fn facts(run: &Claimed) -> Facts {
-    Facts {
-        run_id: run.id,
-        attempt: run.attempt,
-        max_attempts: run.max_attempts,
-        fence: run.fence,
-        worker: run.claimed_by,
-        handler: run.handler.clone(),
-        queue: run.queue.clone(),
-        schedule: run.schedule_name.clone(),
-        fire_at: run.fire_at,
-        run_at: run.run_at,
-        payload: run.payload.as_str().into(),
-        timeout: run.timeout,
-    }
 }
 
 async fn attempt(shared: &Shared, id: i64, fence: i64) {
@@ -73,12 +72,28 @@ async fn attempt(shared: &Shared, id: i64, fence: i64) {
     });
     let Some(waited) = waited else { return };
     tracing::debug!(run = id, attempt = run.attempt, handler = run.handler, "run started");
+    if !expired(&run, waited) {
+        shared.observer.started(&run);
+    }
+    let span = tracing::info_span!(
+        "run",
+        id,
+        handler = run.handler,
+        queue = run.queue,
+        attempt = run.attempt,
+        schedule = run.schedule_name
+    );
     let began = Instant::now();
-    let executed = execute(&shared.executor, &run, waited, &context).await;
+    let executed = execute(&shared.executor, &run, waited, &context).instrument(span).await;
     drop(company);
     let took = began.elapsed();
     drop(slot);
     shared.note_pace(took);
+    context.close_output();
+    if matches!(executed, Executed::Verdict(_)) && shared.phase() == Phase::Running {
+        // whoever sees the end then finds the output; but no state waits for output for long
+        context.output_written(OUTPUT_WAIT).await;
+    }
     shared.release(id, fence, |held| hand_over(shared, &held.run, executed, took));
     if shared.room().is_some() {
         shared.wake.notify_one();
@@ -143,10 +158,17 @@ fn hand_over(shared: &Shared, run: &Claimed, executed: Executed, took: Duration)
                     "{message}"
                 ),
             }
+            shared.observer.ends(run, &finished, took);
             shared.report(finished);
         }
-        Executed::Recorded(true) => tracing::debug!(run = run.id, ?took, "run ended with its transaction"),
-        Executed::Recorded(false) => tracing::warn!(run = run.id, "superseded: its writes were rolled back"),
+        Executed::Recorded(accepted) => {
+            shared.observer.recorded(run, accepted, took);
+            if accepted {
+                tracing::debug!(run = run.id, ?took, "run ended with its transaction");
+            } else {
+                tracing::warn!(run = run.id, "superseded: its writes were rolled back");
+            }
+        }
         Executed::Nothing => {}
     }
 }

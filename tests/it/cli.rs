@@ -18,6 +18,7 @@ fn watchbell(url: Option<&str>, arguments: &[&str]) -> Command {
             command.env_remove(name);
         }
     }
+    command.env("WATCHBELL_CONFIG", "none");
     command.args(arguments).stdin(Stdio::null());
     if let Some(url) = url {
         command.env("WATCHBELL_DATABASE_URL", url);

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
-use watchbell::schedule::{Cron, Dst, Spec};
+use watchbell::schedule::{Cron, Dst, Spec, explain};
 
 use crate::table::unix;
 
@@ -63,6 +63,24 @@ proptest! {
             let _ = (cron.next(at), cron.previous(at), cron.count(DateTime::UNIX_EPOCH, at));
         }
         let _ = Spec::cron(&text, "UTC", Dst::Once);
+    }
+
+    #[test]
+    fn no_bytes_panic(
+        bytes in proptest::collection::vec(
+            prop_oneof![3 => proptest::sample::select(&b"0123456789*/,-?LW#+@TZ= \t\nJANFRI"[..]), 1 => any::<u8>()],
+            0..300,
+        ),
+        at in any::<i64>(),
+    ) {
+        let text = String::from_utf8_lossy(&bytes);
+        let at = DateTime::from_timestamp_micros(at).unwrap_or(DateTime::UNIX_EPOCH);
+        for zone in ["Europe/Berlin", &text] {
+            match explain::explain(&text, zone, Dst::Once, at, 2) {
+                Ok(explanation) => prop_assert!(explanation.next.iter().all(|&next| next > at)),
+                Err(error) => prop_assert!(!error.to_string().contains(['\n', '\0']) && error.to_string().len() < 600),
+            }
+        }
     }
 
     #[test]

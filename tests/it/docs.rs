@@ -8,15 +8,66 @@ use std::process::Command;
 use crate::support::Database;
 
 #[tokio::test]
-async fn every_sql_snippet_of_the_readme_runs() {
+async fn every_sql_snippet_of_the_documents_runs() {
+    let mut run = 0;
+    for document in documents() {
+        let snippets = fences(&std::fs::read_to_string(&document).unwrap(), "sql");
+        if snippets.is_empty() {
+            continue;
+        }
+        // one after another, as a reader would paste them, beside a worker that plans what was inserted
+        let database = Database::fresh().await;
+        let mut connection = database.connect().await;
+        for snippet in snippets {
+            let ran = sqlx::raw_sql(sqlx::AssertSqlSafe(snippet.clone())).execute(&mut connection).await;
+            ran.unwrap_or_else(|error| panic!("{}: {error}\n{snippet}", document.display()));
+            watchbell::lifecycle::fire::fire(&mut connection, 1000, None).await.unwrap();
+            run += 1;
+        }
+    }
+    assert!(run >= 3, "only {run} SQL snippets were found");
+}
+
+#[tokio::test]
+async fn every_function_and_view_for_people_is_documented_with_its_arguments() {
+    let page = read("docs/sql.md");
+    let roles = read("src/cli/generate/roles.sql");
+    let granted =
+        roles.split_once("grant execute on function").unwrap().1.split_once("to {prefix}_producer").unwrap().0;
+    let functions: Vec<String> = granted
+        .split(',')
+        .map(|name| name.trim().trim_start_matches("watchbell.").to_owned())
+        .filter(|name| !["expand_backfill", "schedule_id"].contains(&name.as_str())) // for the client and themselves
+        .collect();
     let database = Database::fresh().await;
     let mut connection = database.connect().await;
-    let snippets = fences(&read("README.md"), "sql");
-    assert!(snippets.len() >= 3, "only {} SQL snippets were found", snippets.len());
-    for snippet in snippets {
-        let ran = sqlx::raw_sql(sqlx::AssertSqlSafe(snippet.clone())).execute(&mut connection).await;
-        ran.unwrap_or_else(|error| panic!("{error}\n{snippet}"));
+    let mut missing = vec![];
+    let all: Vec<(String, Vec<String>)> = sqlx::query_as(
+        "select proname::text, coalesce(proargnames, '{}') from pg_proc
+                        where pronamespace = 'watchbell'::regnamespace and proname = any ($1)",
+    )
+    .bind(&functions)
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    assert_eq!(all.len(), functions.len(), "overloaded or gone: {functions:?}");
+    for (name, arguments) in all {
+        match page.lines().find(|line| line.starts_with(&format!("| `{name}("))) {
+            None => missing.push(name),
+            Some(line) => missing.extend(
+                arguments
+                    .iter()
+                    .filter(|a| !line.contains(a.as_str()) && (name != "schedule" || !page.contains(&format!("`{a}`"))))
+                    .map(|a| format!("{name}: {a}")),
+            ),
+        }
     }
+    let views: Vec<String> = sqlx::query_scalar("select viewname::text from pg_views where schemaname = 'watchbell'")
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+    missing.extend(views.into_iter().filter(|view| !page.contains(&format!("| `{view}` |"))));
+    assert!(missing.is_empty(), "docs/sql.md does not say: {}", missing.join(", "));
 }
 
 #[tokio::test]

@@ -199,7 +199,7 @@ async fn a_request_to_cancel_reaches_the_worker_that_has_the_run_and_no_other() 
     assert!(scene.renew(&a).await.unwrap().requests);
     assert_eq!(requests(&mut scene.sql, b.id()).await.unwrap(), Asked::default());
     let asked = requests(&mut scene.sql, a.id()).await.unwrap();
-    assert_eq!(asked, Asked { cancel: vec![(id, "no need".to_owned())], drain: false });
+    assert_eq!(asked, Asked { cancel: vec![(id, "no need".to_owned())], ..Asked::default() });
     assert_eq!(requests(&mut scene.sql, a.id()).await.unwrap(), Asked::default(), "told once");
     scene.end(&claimed, Event::Cancelled { reason: "no need".to_owned() }).await;
     let run = scene.run(id).await;

@@ -11,6 +11,7 @@
 use std::io::Write;
 
 pub mod ask;
+pub mod commands;
 pub mod crew;
 pub mod database;
 pub mod docker;
@@ -19,6 +20,7 @@ pub mod guard;
 pub mod journal;
 pub mod private;
 pub mod process;
+pub mod public;
 pub mod scene;
 mod shared;
 pub mod wait;

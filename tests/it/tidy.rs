@@ -13,7 +13,7 @@ const EMPTY_WORDS: [&str; 5] = ["manager", "service", "helper", "util", "common"
 /// type is at the bottom, since pure code refuses values with it too.
 const LAYERS: &[&[&str]] = &[
     &["main"],
-    &["cli", "server"],
+    &["cli", "server", "testing"],
     &["worker", "client"],
     &["lifecycle", "watch"],
     &["db", "migrate", "clock", "handler", "telemetry", "embedded"],

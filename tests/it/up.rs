@@ -20,6 +20,7 @@ fn watchbell(arguments: &[&str]) -> Command {
             command.env_remove(name);
         }
     }
+    command.env("WATCHBELL_CONFIG", "none");
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command
 }

@@ -42,7 +42,17 @@ impl Fleet {
         let program = std::env::current_exe().map_err(|e| Error::io("finding this program's own file", e))?;
         let mut command = Command::new(program);
         command
-            .args(["--log-level", "error", "worker", "run", "--exit-with-parent", "--demo-handlers", "--enable-sql"])
+            .args([
+                "--log-level",
+                "error",
+                "worker",
+                "run",
+                "--config",
+                "none",
+                "--exit-with-parent",
+                "--demo-handlers",
+                "--enable-sql",
+            ])
             .args(["--slots", "10", "--pool", "4", "--drain-timeout", "1s", "--name", &label])
             .args(["--queues", self.queue]);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WATCHBELL_")) {

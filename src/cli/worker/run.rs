@@ -54,12 +54,20 @@ impl WorkerArgs {
         if self.sql.enable_sql {
             enabled.insert("sql");
         }
+        if self.http.enable_http {
+            enabled.insert("http");
+        }
+        #[cfg(unix)]
+        if self.shell.is_enabled() {
+            enabled.insert("shell");
+        }
         if self.demo_handlers {
             enabled.extend(demo::HANDLERS);
         }
         if enabled.is_empty() {
             let problem = "none is enabled, so this worker could not run anything; \
-                           enable the handler sql with --enable-sql (WATCHBELL_ENABLE_SQL=true)";
+                           enable the handler sql with --enable-sql (WATCHBELL_ENABLE_SQL=true), \
+                           shell with --enable-shell, http with --enable-http";
             return Err(Error::invalid("handlers", problem));
         }
         let Some(asked) = &self.handlers else { return Ok(enabled) };
@@ -73,8 +81,16 @@ impl WorkerArgs {
 
     async fn registry(&self, names: &BTreeSet<&str>, pool: &PgPool) -> Result<Registry> {
         let mut registry = Registry::new();
+        let secrets = self.secrets.declared().await?;
         if names.contains("sql") {
             registry = registry.transactional("sql", self.sql.handler(pool, self.pool).await?);
+        }
+        if names.contains("http") {
+            registry = registry.handler("http", self.http.handler(secrets.clone()));
+        }
+        #[cfg(unix)]
+        if names.contains("shell") {
+            registry = registry.handler("shell", self.shell.handler()?);
         }
         if self.demo_handlers {
             registry = demo::handlers(registry, pool, names);

@@ -29,7 +29,7 @@ impl Cron {
     }
 
     /// How many matches lie in `low..high` of wall time.
-    fn count_wall(&self, low: i64, high: i64) -> u64 {
+    pub(super) fn count_wall(&self, low: i64, high: i64) -> u64 {
         if low >= high {
             return 0;
         }

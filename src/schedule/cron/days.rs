@@ -10,8 +10,8 @@ use chrono::{Datelike, NaiveDate};
 use super::field::Field;
 use super::set::Set;
 
-/// The last year the walker knows; nothing fires after it.
-pub(super) const YEAR_MAX: u32 = 2100;
+/// The last year there is; nothing fires after it.
+const YEAR_MAX: u32 = 2199;
 
 /// Bit d is day d of the month.
 type Mask = u32;
@@ -96,10 +96,6 @@ impl Days {
         &self.months
     }
 
-    pub(super) fn years(&self) -> &Set {
-        &self.years
-    }
-
     /// The days that match in some month; they contain those that match in any one.
     pub(super) fn superset(&self) -> impl Iterator<Item = u32> {
         let mask = self.masks.iter().fold(0, |all, mask| all | mask);
@@ -116,7 +112,8 @@ impl Days {
         let mut mask = self.mask(date.year(), date.month()) & (!0 << date.day());
         let (mut year, mut month) = (date.year(), date.month());
         while mask == 0 {
-            (year, month) = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
+            let year_is_over = month == 12 || !self.has_year(year);
+            (year, month) = if year_is_over { (year + 1, 1) } else { (year, month + 1) };
             if year > YEAR_MAX as i32 {
                 return None;
             }
@@ -141,8 +138,12 @@ impl Days {
         count + u64::from((self.mask(year, month) & !skipped & !(!0 << to.day())).count_ones())
     }
 
+    fn has_year(&self, year: i32) -> bool {
+        u32::try_from(year).is_ok_and(|year| self.years.contains(year))
+    }
+
     fn mask(&self, year: i32, month: u32) -> Mask {
-        if !self.months.contains(month) || !u32::try_from(year).is_ok_and(|y| y <= YEAR_MAX && self.years.contains(y)) {
+        if !self.months.contains(month) || !self.has_year(year) {
             return 0;
         }
         let Some(first) = NaiveDate::from_ymd_opt(year, month, 1) else { return 0 };
@@ -200,7 +201,7 @@ impl Term {
 }
 
 /// Whether a day field leaves its day open: `*`, `?` or `*/1`.
-fn is_open(text: &str) -> bool {
+pub(super) fn is_open(text: &str) -> bool {
     matches!(text, "*" | "?" | "*/1")
 }
 

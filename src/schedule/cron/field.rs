@@ -15,11 +15,21 @@ pub(super) enum Field {
     Year,
 }
 
+/// The numbers of one term: `*`, `n`, `n-m` or `n/step`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) first: u32,
+    /// The highest it may reach; with a step it need not.
+    pub(super) last: u32,
+    /// 1 if there is none.
+    pub(super) step: u32,
+}
+
 const MONTHS: [&str; 12] = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
 const WEEKDAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
 
 impl Field {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Second => "second",
             Self::Minute => "minute",
@@ -44,7 +54,7 @@ impl Field {
     }
 
     /// The number of different values, and the largest step.
-    fn size(self) -> u32 {
+    pub(super) fn size(self) -> u32 {
         let (low, high) = self.range();
         if self == Self::DayOfWeek { 7 } else { high - low + 1 }
     }
@@ -96,6 +106,15 @@ impl Field {
 
     /// `*`, `n`, `n-m`, each perhaps with `/step`.
     pub(super) fn term(self, term: &str, set: &mut Set) -> Result<(), String> {
+        let Span { first, last, step, .. } = self.span(term)?;
+        for n in (first..=last).step_by(step as usize) {
+            set.insert(if self == Self::DayOfWeek { n % 7 } else { n });
+        }
+        Ok(())
+    }
+
+    /// One such term, unexpanded. Of weekdays 7 stays 7, so that `5-7` runs forwards.
+    pub(super) fn span(self, term: &str) -> Result<Span, String> {
         if term.is_empty() {
             return Err(format!("{} has an empty item (allowed {})", self.name(), self.allowed()));
         }
@@ -120,10 +139,7 @@ impl Field {
         if first > last {
             return Err(self.problem(range, &format!("runs backwards (allowed {})", self.allowed())));
         }
-        for n in (first..=last).step_by(step.unwrap_or(1) as usize) {
-            set.insert(if self == Self::DayOfWeek { n % 7 } else { n });
-        }
-        Ok(())
+        Ok(Span { first, last, step: step.unwrap_or(1) })
     }
 
     fn step(self, text: &str) -> Result<u32, String> {

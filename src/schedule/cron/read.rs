@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use chrono::TimeDelta;
 
-use super::days::{Days, YEAR_MAX};
+use super::days::Days;
 use super::field::Field;
 use super::zone::Zone;
 use super::{Cron, CronError, Dst, FIRST, LENGTH_MAX, Rule, Times};
@@ -20,16 +20,14 @@ impl Cron {
     pub fn parse(text: &str, timezone: &str, dst: Dst) -> Result<Self, CronError> {
         let problem = |problem: String| CronError::Expression { text: text.to_owned(), problem };
         if text.len() > LENGTH_MAX {
-            return Err(problem(format!("it has {} bytes, at most {LENGTH_MAX} are allowed", text.len())));
+            return Err(problem(too_long(text)));
         }
-        let (prefix, body) = split_zone(text);
+        let (prefix, _) = split_zone(text);
         let zone = match prefix {
-            Some(name) => {
-                Zone::find(name).ok_or_else(|| problem(format!("timezone \"{}\" is unknown", shown(name))))?
-            }
+            Some(name) => Zone::find(name).ok_or_else(|| problem(unknown_zone(name)))?,
             None => Zone::find(timezone).ok_or_else(|| CronError::Timezone(timezone.to_owned()))?,
         };
-        let [second, minute, hour, dom, month, dow, year] = fields(body).map_err(problem)?;
+        let [second, minute, hour, dom, month, dow, year] = fields(text).map_err(problem)?;
         let times = Times {
             seconds: Field::Second.numbers(second).map_err(problem)?,
             minutes: Field::Minute.numbers(minute).map_err(problem)?,
@@ -54,14 +52,37 @@ impl Cron {
 /// # Errors
 /// The duration cannot be read.
 pub fn every(text: &str) -> Result<Option<TimeDelta>, CronError> {
-    let (_, body) = split_zone(text);
-    let Some(period) = body.strip_prefix("@every").filter(|rest| rest.starts_with(char::is_whitespace)) else {
-        return Ok(None);
-    };
-    match duration::parse(period.trim_ascii()) {
-        Ok(period) => Ok(Some(TimeDelta::seconds(period.num_seconds().max(1)))),
-        Err(error) => Err(CronError::Expression { text: text.to_owned(), problem: error.to_string() }),
+    let (zone, body) = split_zone(text);
+    let Some(period) = period_of(body) else { return Ok(None) };
+    let problem = |problem: String| CronError::Expression { text: text.to_owned(), problem };
+    if text.len() > LENGTH_MAX {
+        return Err(problem(too_long(text)));
     }
+    // A period has no use for a zone; a name that is none is a mistake all the same.
+    if let Some(name) = zone.filter(|name| Zone::find(name).is_none()) {
+        return Err(problem(unknown_zone(name)));
+    }
+    let period = duration::parse(period).map_err(|error| problem(error.to_string()))?;
+    Ok(Some(TimeDelta::seconds(period.num_seconds().max(1))))
+}
+
+/// The zone whose clocks an expression means: that of its `TZ=`, else `timezone`.
+pub(in crate::schedule) fn zone_of<'a>(text: &'a str, timezone: &'a str) -> &'a str {
+    split_zone(text).0.unwrap_or(timezone)
+}
+
+/// What follows `@every` and a blank.
+fn period_of(body: &str) -> Option<&str> {
+    let rest = body.strip_prefix("@every")?;
+    rest.starts_with(|c: char| c.is_ascii_whitespace()).then(|| rest.trim_ascii())
+}
+
+fn too_long(text: &str) -> String {
+    format!("it has {} bytes, at most {LENGTH_MAX} are allowed", text.len())
+}
+
+fn unknown_zone(name: &str) -> String {
+    format!("timezone \"{}\" is unknown", shown(name))
 }
 
 /// Takes `TZ=zone` or `CRON_TZ=zone` off the front.
@@ -77,14 +98,15 @@ fn split_zone(text: &str) -> (Option<&str>, &str) {
 }
 
 /// The seven fields, second first.
-fn fields(body: &str) -> Result<[&str; 7], String> {
+pub(super) fn fields(text: &str) -> Result<[&str; 7], String> {
+    let (_, body) = split_zone(text);
     let body = match body {
         "@yearly" | "@annually" => "0 0 1 1 *",
         "@monthly" => "0 0 1 * *",
         "@weekly" => "0 0 * * 0",
         "@daily" | "@midnight" => "0 0 * * *",
         "@hourly" => "0 * * * *",
-        _ if body.starts_with("@every") => return Err("\"@every\" is a period; set fixed_rate instead".to_owned()),
+        _ if period_of(body).is_some() => return Err("\"@every\" is a period; set fixed_rate instead".to_owned()),
         _ if body.starts_with('@') => {
             let known = "@yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly";
             return Err(format!("\"{}\" is not one of {known}", shown(body)));
@@ -102,15 +124,14 @@ fn fields(body: &str) -> Result<[&str; 7], String> {
 /// The crate's schedule for these fields, with every day that may match; `None` if there is none.
 fn walker(times: &Times, days: &Days) -> Option<cron::Schedule> {
     let expression = format!(
-        "{} {} {} {} {} * {}",
+        "{} {} {} {} {} * *",
         ranges(times.seconds.iter(), 0, 59),
         ranges(times.minutes.iter(), 0, 59),
         ranges(times.hours.iter(), 0, 23),
         ranges(days.superset(), 1, 31),
         ranges(days.months().iter(), 1, 12),
-        ranges(days.years().iter().filter(|&year| year <= YEAR_MAX), 1970, YEAR_MAX),
     );
-    // It refuses the empty lists of an expression that has no day or no year up to 2100.
+    // It refuses the empty list of an expression that has no day.
     cron::Schedule::from_str(&expression).ok()
 }
 

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
+use chrono::{DateTime, FixedOffset, Offset, Utc};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -15,7 +16,7 @@ use super::{FIRST, LAST};
 
 /// The rules of one time zone.
 #[derive(Clone)]
-pub(super) struct Zone {
+pub(in crate::schedule) struct Zone {
     name: Arc<str>,
     /// In order and without a hole, from the beginning to the end of time.
     stretches: Arc<[Stretch]>,
@@ -34,18 +35,16 @@ pub(super) struct Stretch {
     pub(super) offset_before: i64,
 }
 
-/// The zones met so far, by name in lower case: no more than there are, of about 8 KiB each.
+/// The zones met so far, by name in lower case: no more than there are, of about 15 KiB each.
 static ZONES: LazyLock<Mutex<HashMap<String, Zone>>> = LazyLock::new(Mutex::default);
 
 impl Zone {
     /// Looks up `UTC` or an Area/Location name such as `Europe/Paris`; any case.
-    pub(super) fn find(name: &str) -> Option<Self> {
-        let key = name.to_ascii_lowercase();
-        let area = key.split_once('/').map(|(area, _)| area);
-        // Zoneinfo also holds `right/…`, which counts leap seconds, and `posix/…`, the same again.
-        if key != "utc" && area.is_none_or(|area| ["right", "posix"].contains(&area)) {
+    pub(in crate::schedule) fn find(name: &str) -> Option<Self> {
+        if !is_name(name) {
             return None;
         }
+        let key = name.to_ascii_lowercase();
         // A panic elsewhere cannot leave the map half changed, so a poisoned lock is as good as any.
         let mut zones = ZONES.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(zone) = zones.get(&key) {
@@ -58,13 +57,49 @@ impl Zone {
         Some(zone)
     }
 
+    pub(in crate::schedule) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The instant as the zone's clocks show it. Offsets are cut to minutes, as RFC 3339 has them: some had
+    /// seconds until 1972.
+    pub(in crate::schedule) fn local(&self, at: DateTime<Utc>) -> DateTime<FixedOffset> {
+        let offset = self.stretch(at.timestamp()).offset;
+        let offset = FixedOffset::east_opt((offset - offset % 60) as i32);
+        at.with_timezone(&offset.unwrap_or(Utc.fix())) // no zone is a day away from UTC
+    }
+
+    /// The changes of the clock later than `after`, up to and including `until`: the stretches they begin.
+    pub(super) fn changes(&self, after: i64, until: i64) -> &[Stretch] {
+        let from = self.stretches.partition_point(|stretch| stretch.start <= after);
+        let to = self.stretches.partition_point(|stretch| stretch.start <= until);
+        self.stretches.get(from..to).unwrap_or_default()
+    }
+
     /// The stretch that holds the instant `at`.
     pub(super) fn stretch(&self, at: i64) -> Stretch {
         self.stretches[self.stretches.partition_point(|stretch| stretch.end <= at)]
     }
 }
 
-/// Every stretch that reaches into the years 1970 to 2100.
+/// Whether a name has the form of one that workers and PostgreSQL take alike, as `watchbell.is_timezone` says:
+/// `UTC`, `Etc/GMT…`, or two or three parts without digits. Zoneinfo also holds `right/…`, which counts leap
+/// seconds, and `posix/…`, the same again.
+fn is_name(name: &str) -> bool {
+    if name.eq_ignore_ascii_case("UTC") {
+        return true;
+    }
+    let of_etc = name.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("Etc/GMT"));
+    let sound = |c: u8| c.is_ascii_alphabetic() || b"_-".contains(&c) || of_etc && (c.is_ascii_digit() || c == b'+');
+    let parts: Vec<&str> = name.split('/').collect();
+    let area = parts[0].to_ascii_lowercase();
+    name.len() <= 64
+        && (2..=3).contains(&parts.len())
+        && parts.iter().all(|part| !part.is_empty() && part.bytes().all(sound))
+        && !["right", "posix"].contains(&area.as_str())
+}
+
+/// Every stretch that reaches into the years 1970 to 2199.
 fn stretches(rules: &TimeZone) -> Arc<[Stretch]> {
     let offset = |at: i64| i64::from(rules.to_offset(instant(at)).seconds());
     let first = offset(FIRST);

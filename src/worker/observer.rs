@@ -1,0 +1,121 @@
+//! The observer: notes what happens to runs and tells the hooks, after the fact.
+//!
+//! An end is told when the database has accepted it. Nothing waits for a hook: events go through a channel,
+//! and when 10,000 wait, further ones are dropped and the log says so. Without hooks nothing is noted.
+
+use std::{collections::HashMap, sync::Mutex, time::Duration};
+
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+use super::{
+    hooks::{Hooks, Occasion, RunEvent},
+    shared::locked,
+};
+use crate::{
+    lifecycle::{claim::Claimed, finish::Finished},
+    run::{RunId, Status},
+};
+
+/// How many events may wait for the hooks.
+const EVENTS_MAX: usize = 10_000;
+
+#[derive(Debug, Default)]
+pub(super) struct Observer {
+    told: Mutex<Option<Sender<(Occasion, RunEvent)>>>,
+    wanted: Vec<Occasion>,
+    /// Ends that are on their way to the database, by run and fence.
+    open: Mutex<HashMap<(i64, i64), RunEvent>>,
+}
+
+impl Observer {
+    /// For these hooks; what comes out of the receiver is for them.
+    pub(super) fn of(hooks: &Hooks) -> (Self, Receiver<(Occasion, RunEvent)>) {
+        let (told, inbox) = channel(EVENTS_MAX);
+        let wanted = hooks.occasions();
+        let told = (!wanted.is_empty()).then_some(told);
+        (Self { told: Mutex::new(told), wanted, open: Mutex::default() }, inbox)
+    }
+
+    /// Whether there are no hooks.
+    pub(super) fn is_silent(&self) -> bool {
+        self.wanted.is_empty()
+    }
+
+    /// A handler is about to be called.
+    pub(super) fn started(&self, run: &Claimed) {
+        if self.wanted.contains(&Occasion::Start) {
+            self.tell(Occasion::Start, event(run, Duration::ZERO));
+        }
+    }
+
+    /// An attempt has ended and its verdict is about to be sent.
+    pub(super) fn ends(&self, run: &Claimed, finished: &Finished, took: Duration) {
+        let verdict = &finished.verdict;
+        if self.wanted.is_empty() || (verdict.unstarted && verdict.delay.is_none() && !verdict.status.is_terminal()) {
+            return; // given back: nothing has happened
+        }
+        let error = verdict.error.as_ref().map(|(_, message)| message.clone());
+        let ended = RunEvent { status: verdict.status, error, again_in: verdict.delay, ..event(run, took) };
+        locked(&self.open).insert((run.id, run.fence), ended);
+    }
+
+    /// The database has accepted that end, or refused it because somebody else has the run.
+    pub(super) fn settled(&self, id: i64, fence: i64, accepted: bool) {
+        if self.wanted.is_empty() {
+            return;
+        }
+        let Some(event) = locked(&self.open).remove(&(id, fence)) else { return };
+        match (accepted, event.status) {
+            (false, _) => self.tell(Occasion::Lost, RunEvent { status: Status::Running, again_in: None, ..event }),
+            (true, Status::Pending) => self.tell(Occasion::Retry, event),
+            (true, _) => self.tell(Occasion::Finish, event),
+        }
+    }
+
+    /// A transactional handler has recorded its end itself, or was too late to.
+    pub(super) fn recorded(&self, run: &Claimed, accepted: bool, took: Duration) {
+        if !self.wanted.is_empty() {
+            let (occasion, status) =
+                if accepted { (Occasion::Finish, Status::Normal) } else { (Occasion::Lost, Status::Running) };
+            self.tell(occasion, RunEvent { status, ..event(run, took) });
+        }
+    }
+
+    /// The worker's lease is lost while the run's handler was at work.
+    pub(super) fn lost(&self, run: &Claimed, took: Duration) {
+        if self.wanted.contains(&Occasion::Lost) {
+            self.tell(Occasion::Lost, event(run, took));
+        }
+    }
+
+    /// Nothing will be told any more.
+    pub(super) fn close(&self) {
+        locked(&self.told).take();
+    }
+
+    fn tell(&self, occasion: Occasion, event: RunEvent) {
+        if !self.wanted.contains(&occasion) {
+            return;
+        }
+        let told = locked(&self.told);
+        let Some(told) = &*told else { return };
+        if told.try_send((occasion, event)).is_err() {
+            tracing::warn!(?occasion, "an event was dropped: the hooks are {EVENTS_MAX} events behind");
+        }
+    }
+}
+
+fn event(run: &Claimed, took: Duration) -> RunEvent {
+    RunEvent {
+        run_id: RunId(run.id),
+        handler: run.handler.clone(),
+        queue: run.queue.clone(),
+        schedule: run.schedule_name.clone(),
+        attempt: run.attempt,
+        max_attempts: run.max_attempts,
+        status: Status::Running,
+        took,
+        error: None,
+        again_in: None,
+    }
+}

@@ -6,10 +6,10 @@
 mod support;
 mod table;
 
-mod callbacks;
 mod activity;
 mod api;
 mod backfill;
+mod callbacks;
 mod claim;
 mod cli;
 mod client;
@@ -53,6 +53,8 @@ mod package;
 mod planning;
 mod planning_properties;
 mod prune;
+mod queue_faults;
+mod queue_settings;
 mod queues;
 mod races;
 mod rescue;

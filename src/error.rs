@@ -46,6 +46,9 @@ pub enum Error {
     /// It exists already, or is in a state that does not allow this.
     #[error("{0}")]
     Conflict(String),
+    /// A queue has as many waiting runs as its `max_pending` allows: try again later.
+    #[error("{0}")]
+    Full(String),
     /// The role lacks a privilege.
     #[error("permission denied: {0}")]
     Denied(String),

@@ -38,7 +38,7 @@ pub(crate) fn code(error: &Error) -> u8 {
         Error::Conflict(_) => 4,
         Error::Unreachable { .. } | Error::Standby { .. } => 5,
         Error::Schema(_) => 6,
-        Error::Denied(_) => 7,
+        Error::Denied(_) | Error::Full(_) => 7,
         Error::Database(error) => of_database(error),
         Error::Io { .. } => FAILED,
     }

@@ -30,7 +30,31 @@ pub(super) fn key(column: &str, value: &str) -> Check {
     match value.len() {
         0 => Err(format!("{column} is empty")),
         n if n > KEY_MAX => Err(format!("{column} is {n} bytes, more than the limit of {KEY_MAX}")),
+        _ if column == "concurrency_key" && value.starts_with("queue:") => {
+            Err("concurrency_key begins with \"queue:\", which is for the limits of queues".to_owned())
+        }
         _ => Ok(()),
+    }
+}
+
+pub(super) fn callback_url(url: &str) -> Check {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    if rest.is_none_or(|rest| rest.is_empty() || rest.starts_with('/') || rest.contains(char::is_whitespace)) {
+        return Err(format!("callback_url \"{}\" is not an address", shown(url)));
+    }
+    if url.len() > 2048 {
+        return Err(format!("callback_url is {} bytes, more than the limit of 2048", url.len()));
+    }
+    Ok(())
+}
+
+pub(super) fn notify_channel(channel: &str) -> Check {
+    match channel.len() {
+        1..=63 if channel.starts_with("watchbell") => {
+            Err("notify_channel begins with \"watchbell\", which is for workers".to_owned())
+        }
+        1..=63 => Ok(()),
+        n => Err(format!("notify_channel is {n} bytes, which is out of range 1-63")),
     }
 }
 

@@ -35,6 +35,8 @@ pub struct NewRun {
     pub(super) concurrency_key: Option<String>,
     pub(super) target: Option<String>,
     pub(super) tags: Vec<String>,
+    pub(super) callback_url: Option<String>,
+    pub(super) notify_channel: Option<String>,
 }
 
 /// When a run is due.
@@ -101,6 +103,8 @@ impl NewRun {
             concurrency_key: None,
             target: None,
             tags: Vec::new(),
+            callback_url: None,
+            notify_channel: None,
         }
     }
 
@@ -199,6 +203,18 @@ impl NewRun {
         Self { tags: tags.into_iter().map(Into::into).collect(), ..self }
     }
 
+    /// Its end is posted there as JSON, by a run of the handler `http`; `http://` or `https://`, at most 2048 bytes.
+    #[must_use]
+    pub fn callback_url(self, url: impl Into<String>) -> Self {
+        Self { callback_url: Some(url.into()), ..self }
+    }
+
+    /// Its end is told on this channel by NOTIFY, in the transaction that records it; 1 to 63 bytes.
+    #[must_use]
+    pub fn notify_channel(self, channel: impl Into<String>) -> Self {
+        Self { notify_channel: Some(channel.into()), ..self }
+    }
+
     /// Inserts it through the view `watchbell.runs`.
     ///
     /// `None`: an open run has its unique key, and nothing is inserted.
@@ -227,6 +243,8 @@ impl NewRun {
             .bind(self.concurrency_key.as_deref())
             .bind(target)
             .bind((!self.tags.is_empty()).then_some(&self.tags))
+            .bind(self.callback_url.as_deref())
+            .bind(self.notify_channel.as_deref())
             .fetch_optional(executor)
             .await
             .named()
@@ -258,6 +276,8 @@ impl NewRun {
         self.start_deadline.map_or(Ok(()), |at| check::time("start_deadline", at))?;
         self.unique_key.as_deref().map_or(Ok(()), |key| check::key("unique_key", key))?;
         self.concurrency_key.as_deref().map_or(Ok(()), |key| check::key("concurrency_key", key))?;
+        self.callback_url.as_deref().map_or(Ok(()), check::callback_url)?;
+        self.notify_channel.as_deref().map_or(Ok(()), check::notify_channel)?;
         check::tags(&self.tags)?;
         self.target.as_deref().map(check::selector).transpose()
     }

@@ -1,6 +1,6 @@
 //! Many runs in one statement.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
@@ -55,7 +55,10 @@ pub async fn insert_many(executor: impl PgExecutor<'_>, runs: impl IntoIterator<
         return Err(Error::invalid("runs", format!("{} in one call, more than the limit of {RUNS_MAX}", runs.len())));
     }
     let targets = runs.iter().map(NewRun::check).collect::<Result<Vec<_>>>()?;
-    let queues: BTreeSet<&str> = runs.iter().filter_map(|run| run.queue.as_deref()).collect();
+    let mut queues: BTreeMap<&str, i64> = BTreeMap::new();
+    for queue in runs.iter().filter_map(|run| run.queue.as_deref()) {
+        *queues.entry(queue).or_default() += 1;
+    }
     let keys: BTreeSet<&str> = runs.iter().filter_map(|run| run.concurrency_key.as_deref()).collect();
     let tags: Vec<_> = runs.iter().map(|run| (!run.tags.is_empty()).then(|| array_literal(&run.tags))).collect();
 
@@ -82,9 +85,12 @@ pub async fn insert_many(executor: impl PgExecutor<'_>, runs: impl IntoIterator<
         .bind(column(&runs, |run| run.unique_key.as_deref()))
         .bind(column(&runs, |run| run.concurrency_key.as_deref()))
         .bind(column(&targets, Option::as_deref))
-        .bind(queues.into_iter().collect::<Vec<_>>())
+        .bind(queues.keys().copied().collect::<Vec<_>>())
         .bind(keys.into_iter().collect::<Vec<_>>())
         .bind(column(&tags, Option::as_deref))
+        .bind(column(&runs, |run| run.callback_url.as_deref()))
+        .bind(column(&runs, |run| run.notify_channel.as_deref()))
+        .bind(queues.into_values().collect::<Vec<_>>())
         .execute(executor)
         .await
         .named()?;

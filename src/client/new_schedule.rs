@@ -172,7 +172,11 @@ impl NewSchedule {
 
     fn bind<'q>(&'q self, statement: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
         let statement = self.when.bind(&self.name, &self.handler, statement);
-        statement.bind(self.managed_by.as_deref()).bind(self.declared_version)
+        statement
+            .bind(self.managed_by.as_deref())
+            .bind(self.declared_version)
+            .bind(self.when.callback_url.as_deref())
+            .bind(self.when.notify_channel.as_deref())
     }
 
     pub(super) fn subject(&self) -> String {

@@ -60,6 +60,8 @@ pub struct When {
     pub(super) owner: Option<String>,
     pub(super) runbook_url: Option<String>,
     pub(super) tags: Vec<String>,
+    pub(super) callback_url: Option<String>,
+    pub(super) notify_channel: Option<String>,
     /// The first option that could not be taken; said when it is used.
     problem: Option<String>,
 }
@@ -190,6 +192,8 @@ impl When {
             owner: None,
             runbook_url: None,
             tags: Vec::new(),
+            callback_url: None,
+            notify_channel: None,
             problem: None,
         }
     }

@@ -17,6 +17,7 @@ pub fn refusal(error: sqlx::Error) -> Error {
         Some("3F000") => Error::Schema(SchemaMismatch::Missing),
         // A missing table, view or function of ours; a user's own is none of our business.
         Some("42P01" | "42883") if answer.message().contains("watchbell.") => Error::Schema(SchemaMismatch::Missing),
+        Some("53400") if answer.message().starts_with("queue ") => Error::Full(answer.message().to_owned()),
         Some("23505") => Error::Conflict(answer.message().to_owned()),
         _ => Error::Database(error),
     }

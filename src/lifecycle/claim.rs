@@ -64,10 +64,14 @@ pub struct Claimed {
     pub trigger: String,
     /// Counts against the limit of this key.
     pub concurrency_key: Option<String>,
+    /// In a limited queue: its own key, counted as well.
+    pub inner_key: Option<String>,
+    /// Its end is told to somebody.
+    pub calls_back: bool,
 }
 
 impl Claimed {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+    pub(super) fn from_row(row: &PgRow) -> sqlx::Result<Self> {
         let timeout_ms: Option<i64> = row.try_get(12)?;
         Ok(Self {
             id: row.try_get(0)?,
@@ -90,6 +94,8 @@ impl Claimed {
             fire_at: row.try_get(17)?,
             trigger: row.try_get(18)?,
             concurrency_key: row.try_get(19)?,
+            inner_key: row.try_get(20)?,
+            calls_back: row.try_get(21)?,
         })
     }
 
@@ -144,12 +150,14 @@ impl Lanes {
 }
 
 /// Reads which lanes hold runs and sets the bounds of the next sweep. Run it before a sweeping claim.
+///
+/// True: there are due runs in limited queues too, which have no lanes (`claim_limited`).
 pub async fn survey(
     conn: &mut PgConnection,
     who: &Claimant,
     lanes: &mut Lanes,
     now: Option<DateTime<Utc>>,
-) -> sqlx::Result<()> {
+) -> sqlx::Result<bool> {
     let (mut queues, mut priorities, mut from_at, mut from_id) = (vec![], vec![], vec![], vec![]);
     for ((priority, queue), lane) in &lanes.by_priority {
         queues.push(queue.as_str());
@@ -169,7 +177,12 @@ pub async fn survey(
         .fetch_all(conn)
         .await?;
     let mut known = std::mem::take(&mut lanes.by_priority);
+    let mut limited = false;
     for row in rows {
+        if row.try_get(4)? {
+            limited = true;
+            continue;
+        }
         let key: (i16, String) = (row.try_get(1)?, row.try_get(0)?);
         let (at, id): (Option<DateTime<Utc>>, Option<i64>) = (row.try_get(2)?, row.try_get(3)?);
         let old = known.remove(&key);
@@ -182,7 +195,7 @@ pub async fn survey(
             },
         );
     }
-    Ok(())
+    Ok(limited)
 }
 
 /// How much of the lanes a claim looks at.
@@ -282,7 +295,7 @@ async fn claim_keyed_from_cursor(
     let mut runs = vec![];
     lanes.keyed_cursor.clear();
     for row in &rows {
-        if let Some(cursor) = row.try_get::<Option<String>, _>(20)? {
+        if let Some(cursor) = row.try_get::<Option<String>, _>(22)? {
             lanes.keyed_cursor = cursor;
         }
         if row.try_get::<Option<i64>, _>(0)?.is_some() {

@@ -22,6 +22,7 @@ use crate::run::{Status, transition::Verdict};
 const LOCK_SCHEDULES: &str = include_str!("../sql/4_finish_lock_schedules.sql");
 const LOCK_LIMITS: &str = include_str!("../sql/4_finish_lock_limits.sql");
 const FINISH: &str = include_str!("../sql/4_finish.sql");
+const CALL: &str = include_str!("../sql/4_finish_call.sql");
 const PAUSE: &str = include_str!("../sql/4_finish_pause.sql");
 
 /// A verdict about one run, with all that guards it.
@@ -37,6 +38,10 @@ pub struct Finished {
     pub schedule_id: Option<i64>,
     /// The limit to be counted down with it.
     pub concurrency_key: Option<String>,
+    /// In a limited queue: the run's own key, counted down as well.
+    pub inner_key: Option<String>,
+    /// Its end is told to somebody: a second statement in the same transaction.
+    pub calls_back: bool,
     /// How long it waited in the worker between claim and start.
     pub waited: Duration,
     /// What follows.
@@ -52,9 +57,21 @@ impl Finished {
             claimed_by: run.claimed_by,
             schedule_id: run.schedule_id,
             concurrency_key: run.concurrency_key.clone(),
+            inner_key: run.inner_key.clone(),
+            calls_back: run.calls_back,
             waited,
             verdict,
         }
+    }
+
+    /// Whether this end is told to somebody.
+    fn calls(&self) -> bool {
+        self.calls_back && self.verdict.status.is_terminal()
+    }
+
+    /// The limits that it is counted under.
+    fn keys(&self) -> impl Iterator<Item = &str> {
+        [&self.concurrency_key, &self.inner_key].into_iter().filter_map(|key| key.as_deref())
     }
 
     /// Whether its schedule's row is written with it: every scheduled run that ends.
@@ -80,8 +97,8 @@ pub async fn finish(
     batch: Vec<Finished>,
     now: Option<DateTime<Utc>>,
 ) -> sqlx::Result<Recorded> {
-    let writes_others = batch.iter().any(|f| f.schedule_to_write().is_some() || f.concurrency_key.is_some());
-    if !writes_others {
+    let writes_others = |f: &Finished| f.schedule_to_write().is_some() || f.concurrency_key.is_some() || f.calls();
+    if !batch.iter().any(writes_others) {
         return record(conn, batch, now).await; // one statement, one round trip
     }
     let mut tx = conn.begin().await?;
@@ -107,7 +124,7 @@ pub(crate) async fn finish_within(
 /// Locks what must be written besides the runs; parts the batch into what can be written now and what not.
 async fn lock(conn: &mut PgConnection, batch: Vec<Finished>) -> sqlx::Result<(Vec<Finished>, Vec<Finished>)> {
     let schedules: BTreeSet<i64> = batch.iter().filter_map(Finished::schedule_to_write).collect();
-    let keys: BTreeSet<&str> = batch.iter().filter_map(|f| f.concurrency_key.as_deref()).collect();
+    let keys: BTreeSet<&str> = batch.iter().flat_map(Finished::keys).collect();
     let mut free_schedules = HashSet::new();
     let mut free_keys = HashSet::new();
     if !schedules.is_empty() {
@@ -143,7 +160,7 @@ async fn lock(conn: &mut PgConnection, batch: Vec<Finished>) -> sqlx::Result<(Ve
     }
     Ok(batch.into_iter().partition(|f| {
         f.schedule_to_write().is_none_or(|id| free_schedules.contains(&id))
-            && f.concurrency_key.as_ref().is_none_or(|key| free_keys.contains(key))
+            && f.keys().all(|key| free_keys.contains(key))
     }))
 }
 
@@ -181,9 +198,13 @@ async fn record(
         .await?;
     if !failing.is_empty() {
         let ids: Vec<i64> = failing.into_keys().collect();
-        sqlx::query(PAUSE).bind(ids).bind(now).execute(conn).await?;
+        sqlx::query(PAUSE).bind(ids).bind(now).execute(&mut *conn).await?;
     }
     let accepted: HashSet<i64> = accepted.into_iter().collect();
+    let calls: Vec<i64> = batch.iter().filter(|f| f.calls() && accepted.contains(&f.id)).map(|f| f.id).collect();
+    if !calls.is_empty() {
+        sqlx::query(CALL).bind(calls).bind(now).execute(conn).await?;
+    }
     let superseded = batch.iter().map(|f| f.id).filter(|id| !accepted.contains(id)).collect();
     Ok(Recorded { accepted, superseded, held: vec![] })
 }

@@ -116,6 +116,8 @@ pub async fn orphans(conn: &mut PgConnection) -> sqlx::Result<Vec<Finished>> {
                 claimed_by: row.try_get(2)?,
                 schedule_id: row.try_get(7)?,
                 concurrency_key: row.try_get(8)?,
+                inner_key: row.try_get(12)?,
+                calls_back: row.try_get(13)?,
                 waited: Duration::ZERO,
                 verdict: decide(standing, event, &retry),
             })
@@ -141,6 +143,8 @@ pub async fn strays(conn: &mut PgConnection, worker: i32, held: &[i64]) -> sqlx:
                 claimed_by: worker,
                 schedule_id: row.try_get(5)?,
                 concurrency_key: row.try_get(6)?,
+                inner_key: row.try_get(7)?,
+                calls_back: false, // it goes back
                 waited: Duration::ZERO,
                 verdict: decide(standing, Event::GivenBack, &RetryPolicy::default()),
             })

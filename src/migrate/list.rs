@@ -42,6 +42,9 @@ pub(super) const ALL: &[Migration] = migrations![
     16 "0016_backfills" since 16,
     17 "0017_zone_names" since 17,
     18 "0018_output" since 18,
+    19 "0019_queues" since 19,
+    20 "0020_callbacks" since 20,
+    21 "0021_callback_functions" since 21,
 ];
 
 /// What every schema begins with: the place where migrations are recorded. Harmless when it is there.

@@ -22,10 +22,10 @@ with p as materialized (
 ), r as (
     insert into watchbell.runs_live (
         id, run_at, priority, max_attempts, trigger, queue, handler, payload, timeout, retry, start_deadline,
-        concurrency_key, target, tags, schedule_id, schedule_name, fire_at, created_by)
+        concurrency_key, target, tags, schedule_id, schedule_name, fire_at, created_by, callback_url, notify_channel)
     select p.run_id, p.run_at, s.priority, s.max_attempts, p.trigger, s.queue, s.handler, s.payload, s.timeout, s.retry,
            p.start_deadline, coalesce(s.concurrency_key, case when p.serialized then 'schedule:' || s.id end), s.target,
-           nullif(s.tags, '{}'), s.id, s.name, p.fire_at, s.created_by
+           nullif(s.tags, '{}'), s.id, s.name, p.fire_at, s.created_by, s.callback_url, s.notify_channel
     from f
     join p on p.run_id = f.run_id
     join watchbell.schedules s on s.id = p.schedule_id

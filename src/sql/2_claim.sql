@@ -3,8 +3,11 @@
 -- MATERIALIZED: a bare IN (SELECT ... LIMIT ... FOR UPDATE) can take more rows than its limit.
 with c as materialized (
     select r.id
-    from unnest($1::text[], $2::smallint[], $3::timestamptz[], $4::bigint[], $5::timestamptz[], $6::bigint[])
-         as l (queue, priority, from_at, from_id, to_at, to_id)
+    from (select l.queue, l.priority, l.from_at, l.from_id, l.to_at, l.to_id
+          from unnest($1::text[], $2::smallint[], $3::timestamptz[], $4::bigint[], $5::timestamptz[], $6::bigint[])
+               as l (queue, priority, from_at, from_id, to_at, to_id)
+          -- once a lane, not once a row: its limit may be younger than the worker's knowledge of the lane
+          where (select q.limited from watchbell.queues q where q.name = l.queue) is not true) l
     cross join lateral (
         select r.id
         from watchbell.runs_live r
@@ -30,4 +33,5 @@ from c
 where r.id = c.id
 returning r.id, r.fence, r.claimed_by, r.attempt, r.max_attempts, r.crashes, r.priority, r.run_at, r.started_at,
           r.handler, r.queue, r.payload::text, (extract(epoch from r.timeout) * 1000)::bigint, r.retry::text,
-          r.start_deadline, r.schedule_id, r.schedule_name, r.fire_at, r.trigger, r.concurrency_key
+          r.start_deadline, r.schedule_id, r.schedule_name, r.fire_at, r.trigger, r.concurrency_key,
+          r.inner_key, coalesce(r.callback_url, r.notify_channel) is not null

@@ -12,7 +12,7 @@ with recursive keys (key, n) as (
 ), slots as materialized (
     select l.key, l.max_running - l.running as free
     from keys k join watchbell.limits l on l.key = k.key
-    where l.running < l.max_running
+    where l.running < l.max_running and k.key not like 'queue:%'
       and (select w.state = 'running' and w.lease_until > coalesce($7::timestamptz, clock_timestamp())
            from watchbell.workers w where w.id = $6)
     limit $5
@@ -27,7 +27,7 @@ with recursive keys (key, n) as (
           and r.run_at <= coalesce($7::timestamptz, now())
           and r.status = 'pending'
           and ($2::text[] is null or r.queue = any ($2::text[]))
-          and not exists (select from watchbell.queues q where q.name = r.queue and q.paused_at is not null)
+          and not exists (select from watchbell.queues q where q.name = r.queue and (q.paused_at is not null or q.limited))
           and r.handler = any ($3::text[])
           and (r.target is null or string_to_array(r.target, ',') <@ $4::text[])
         order by r.priority, r.run_at, r.id
@@ -47,11 +47,12 @@ with recursive keys (key, n) as (
     where r.id = c.id
     returning r.id, r.fence, r.claimed_by, r.attempt, r.max_attempts, r.crashes, r.priority, r.run_at, r.started_at,
               r.handler, r.queue, r.payload::text, (extract(epoch from r.timeout) * 1000)::bigint as timeout_ms,
-              r.retry::text, r.start_deadline, r.schedule_id, r.schedule_name, r.fire_at, r.trigger, r.concurrency_key
+              r.retry::text, r.start_deadline, r.schedule_id, r.schedule_name, r.fire_at, r.trigger, r.concurrency_key,
+              r.inner_key, coalesce(r.callback_url, r.notify_channel) is not null as calls_back
 )
 select r.id, r.fence, r.claimed_by, r.attempt, r.max_attempts, r.crashes, r.priority, r.run_at, r.started_at,
        r.handler, r.queue, r.payload, r.timeout_ms, r.retry, r.start_deadline, r.schedule_id, r.schedule_name,
-       r.fire_at, r.trigger, r.concurrency_key, x.cursor
+       r.fire_at, r.trigger, r.concurrency_key, r.inner_key, r.calls_back, x.cursor
 from (select case when (select count(*) from c) >= $5 then (select max(c.key) from c)
                   when max(k.n) >= 1000 then max(k.key) end as cursor
       from keys k) x

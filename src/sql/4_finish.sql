@@ -18,7 +18,8 @@ with t as materialized (
               r.crashes + f.crashed::integer as crashes, f.status, r.trigger, r.queue, r.handler, r.payload, r.timeout,
               r.retry, r.start_deadline, r.unique_key, r.concurrency_key, r.target, r.tags,
               coalesce(f.message, case when f.status <> 'normal' then r.error end) as error, r.schedule_id,
-              r.schedule_name, r.fire_at, r.retry_of, r.created_by, f.ord
+              r.schedule_name, r.fire_at, r.retry_of, r.created_by, r.inner_key, r.callback_url, r.notify_channel,
+              f.ord
 ), back as (
     update watchbell.runs_live r
     set status = 'pending', claimed_by = null, started_at = null,
@@ -27,19 +28,22 @@ with t as materialized (
         error = coalesce(f.message, r.error)
     from f, t
     where r.id = f.id and r.fence = f.fence and r.claimed_by = f.claimed_by and f.status = 'pending'
-    returning r.id, r.attempt, r.concurrency_key
+    returning r.id, r.attempt, r.concurrency_key, r.inner_key
 ), kept as (
     insert into watchbell.runs_finished (
         id, run_at, created_at, started_at, finished_at, fence, claimed_by, attempt, priority, max_attempts, crashes,
         status, trigger, queue, handler, payload, timeout, retry, start_deadline, unique_key, concurrency_key, target,
-        tags, error, schedule_id, schedule_name, fire_at, retry_of, created_by)
+        tags, error, schedule_id, schedule_name, fire_at, retry_of, created_by,
+        callback_url, notify_channel)
     select g.id, g.run_at, g.created_at, g.started_at, t.now, g.fence, g.claimed_by, g.attempt, g.priority,
            g.max_attempts, g.crashes, g.status, g.trigger, g.queue, g.handler, g.payload, g.timeout, g.retry,
-           g.start_deadline, g.unique_key, g.concurrency_key, g.target, g.tags, g.error, g.schedule_id,
-           g.schedule_name, g.fire_at, g.retry_of, g.created_by
+           g.start_deadline, g.unique_key,
+           case when g.concurrency_key like 'queue:%' then g.inner_key else g.concurrency_key end, g.target, g.tags, g.error, g.schedule_id,
+           g.schedule_name, g.fire_at, g.retry_of, g.created_by, g.callback_url, g.notify_channel
     from gone g, t
 ), accepted as (
-    select g.id, g.attempt, g.concurrency_key from gone g union all select b.id, b.attempt, b.concurrency_key from back b
+    select g.id, g.attempt, g.concurrency_key, g.inner_key from gone g
+    union all select b.id, b.attempt, b.concurrency_key, b.inner_key from back b
 ), errors as (
     insert into watchbell.run_errors (run_id, attempt, fence, worker_id, kind, message, at)
     select f.id, a.attempt, f.fence, f.claimed_by, f.kind, f.message, t.now
@@ -47,9 +51,10 @@ with t as materialized (
     where f.kind is not null
 ), limits as (
     update watchbell.limits l set running = greatest(l.running - x.n, 0)
-    from (select a.concurrency_key, count(*)::integer as n from accepted a
-          where a.concurrency_key is not null group by a.concurrency_key) x
-    where l.key = x.concurrency_key
+    from (select k.key, count(*)::integer as n
+          from accepted a cross join lateral (values (a.concurrency_key), (a.inner_key)) k (key)
+          where a.concurrency_key is not null and k.key is not null group by k.key) x
+    where l.key = x.key
 ), ended as (
     -- per schedule: the last run of the batch speaks, failures are counted from the last success on
     select g.schedule_id, max(g.started_at) as started_at,

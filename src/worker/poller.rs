@@ -22,6 +22,7 @@ use crate::{
         backfill,
         claim::{Claimed, Reach, claim, claim_keyed, survey},
         fire::fire,
+        limited::claim_limited,
         prune, requests,
     },
 };
@@ -58,6 +59,8 @@ struct Poller {
     next_prune: Instant,
     /// Not before this time is it asked again what comes due next.
     next_ahead: Instant,
+    /// When the rate of a queue with waiting runs lets the next one start.
+    next_start: Option<Instant>,
     salvage: Salvage,
 }
 
@@ -73,6 +76,7 @@ pub(super) async fn poll(shared: Arc<Shared>, mut session: Session) {
         sleep_told: None,
         next_prune: now + PRUNE_EVERY.mul_f64(fastrand::f64()),
         next_ahead: now,
+        next_start: None,
         salvage: Salvage::new(now),
     };
     let mut failures = 0_u32;
@@ -113,6 +117,10 @@ impl Poller {
             return Ok(false);
         }
         let due = self.due();
+        if self.next_start.is_some_and(|at| at <= Instant::now()) {
+            self.next_start = None;
+            self.shared.duties.keyed.store(true, Ordering::Release);
+        }
         let mut busy = false;
         if due || take(&self.shared.duties.fire) {
             busy |= self.fire(conn).await?;
@@ -203,11 +211,12 @@ impl Poller {
     }
 
     /// When the next thing comes due: heartbeats only know what stood there a second ago.
-    async fn learn_next(&self, conn: &mut PgConnection) -> sqlx::Result<()> {
-        let wait: Option<i64> =
-            sqlx::query_scalar(NEXT).bind(None::<chrono::DateTime<chrono::Utc>>).fetch_one(conn).await?;
-        let next = wait.map(|us| Instant::now() + Duration::from_micros(us.unsigned_abs()));
-        *locked(&self.shared.next_due) = next;
+    async fn learn_next(&mut self, conn: &mut PgConnection) -> sqlx::Result<()> {
+        let (wait, start): (Option<i64>, Option<i64>) =
+            sqlx::query_as(NEXT).bind(None::<chrono::DateTime<chrono::Utc>>).fetch_one(conn).await?;
+        let at = |us: i64| Instant::now() + Duration::from_micros(us.unsigned_abs());
+        *locked(&self.shared.next_due) = wait.map(at);
+        self.next_start = start.map(at);
         Ok(())
     }
 
@@ -229,7 +238,9 @@ impl Poller {
         let mut claimed = self.some(conn, Reach::Quick, want).await?;
         if self.sweep_is_due(asked, claimed < want) {
             let began = Instant::now();
-            self.survey(conn).await?;
+            if self.survey(conn).await? {
+                self.shared.duties.keyed.store(true, Ordering::Release);
+            }
             if claimed < want {
                 claimed += self.some(conn, Reach::Sweep, want - claimed).await?;
             }
@@ -262,14 +273,16 @@ impl Poller {
         Ok(want - left)
     }
 
-    async fn survey(&mut self, conn: &mut PgConnection) -> sqlx::Result<()> {
+    /// Learns which lanes there are. True: some are of limited queues, and hold runs that are due.
+    async fn survey(&mut self, conn: &mut PgConnection) -> sqlx::Result<bool> {
+        let mut limited = false;
         for share in self.shares.iter_mut().filter(|share| share.want(1) > 0) {
-            survey(conn, &share.who, &mut share.lanes, None).await?;
+            limited |= survey(conn, &share.who, &mut share.lanes, None).await?;
         }
-        Ok(())
+        Ok(limited)
     }
 
-    /// The same for runs with a concurrency key.
+    /// The same as `some` for runs with a concurrency key, then for those of limited queues.
     async fn keyed(&mut self, conn: &mut PgConnection, want: usize) -> sqlx::Result<usize> {
         let mut left = want;
         for share in &mut self.shares {
@@ -278,6 +291,14 @@ impl Poller {
                 let runs = claim_keyed(conn, &share.who, &mut share.lanes, limit as i64, None).await?;
                 left = left.saturating_sub(start(&self.shared, runs));
             }
+            let limit = share.want(left);
+            if limit > 0 {
+                let runs = claim_limited(conn, &share.who, limit as i64, None).await?;
+                left = left.saturating_sub(start(&self.shared, runs));
+            }
+        }
+        if left > 0 {
+            self.shared.duties.ahead.store(true, Ordering::Release); // a rate may let the next one start soon
         }
         if left < want {
             self.shared.duties.keyed.store(true, Ordering::Release);
@@ -330,7 +351,7 @@ impl Poller {
         }
         let next = *locked(&self.shared.next_due);
         let ahead = self.shared.duties.ahead.load(Ordering::Relaxed).then_some(self.next_ahead);
-        let until = [next, self.salvage.next_look(), ahead]
+        let until = [next, self.next_start, self.salvage.next_look(), ahead]
             .into_iter()
             .flatten()
             .fold(self.next_prune.min(now + SLEEP_AGAIN), Ord::min);

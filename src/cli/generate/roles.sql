@@ -35,12 +35,13 @@ to {prefix}_viewer;
 
 -- Producer: rows with the columns that people write, and the functions, which run as the owner.
 grant insert (handler, payload, queue, priority, run_at, max_attempts, retry, timeout, start_deadline, unique_key,
-              concurrency_key, target, tags)
+              concurrency_key, target, tags, callback_url, notify_channel)
 on watchbell.runs to {prefix}_producer;
 grant insert (name, cron, fixed_delay, fixed_rate, run_at, timezone, dst, handler, payload, queue, priority,
               max_attempts, retry, timeout, overlap, max_running, misfire, misfire_grace, catch_up_window,
               catch_up_limit, start_deadline, jitter, pause_after_failures, concurrency_key, first_fire, starts_at,
-              ends_at, max_fires, target, description, owner, runbook_url, tags, managed_by, declared_version)
+              ends_at, max_fires, target, description, owner, runbook_url, tags, managed_by, declared_version, callback_url,
+              notify_channel)
 on watchbell.schedules to {prefix}_producer;
 grant execute on function
     watchbell.schedule, watchbell.unschedule, watchbell.pause, watchbell.resume, watchbell.skip_next,

@@ -159,6 +159,20 @@ macro_rules! options {
                 self
             }
 
+            /// The end of each of its runs is posted there as JSON; at most 2048 bytes.
+            #[must_use]
+            pub fn callback_url(mut self, url: impl Into<String>) -> Self {
+                self$(.$when)?.callback_url = Some(url.into());
+                self
+            }
+
+            /// The end of each of its runs is told on this channel by NOTIFY; at most 63 bytes.
+            #[must_use]
+            pub fn notify_channel(mut self, channel: impl Into<String>) -> Self {
+                self$(.$when)?.notify_channel = Some(channel.into());
+                self
+            }
+
             /// Words to filter by; at most 100 and 8192 bytes.
             #[must_use]
             pub fn tags<T: Into<String>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {

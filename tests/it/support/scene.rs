@@ -22,6 +22,7 @@ use watchbell::client::{self, NewRun, RunRow};
 use watchbell::lifecycle::claim::{Claimant, Claimed, Lanes, Reach, claim, claim_keyed, survey};
 use watchbell::lifecycle::finish::{Finished, Recorded, finish};
 use watchbell::lifecycle::fire::{Fired, fire};
+use watchbell::lifecycle::limited::claim_limited;
 use watchbell::lifecycle::register::{Identity, register};
 use watchbell::lifecycle::renew::{Hints, renew, take_presence};
 use watchbell::lifecycle::rescue::{Dead, Judgement, declare_dead, orphans};
@@ -319,6 +320,10 @@ impl Worker {
         let room = limit - i64::try_from(runs.len()).unwrap();
         if room > 0 {
             runs.extend(claim_keyed(connection, &self.who, &mut self.lanes, room, now).await?);
+        }
+        let room = limit - i64::try_from(runs.len()).unwrap();
+        if room > 0 {
+            runs.extend(claim_limited(connection, &self.who, room, now).await?);
         }
         Ok(runs)
     }

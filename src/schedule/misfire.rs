@@ -8,6 +8,13 @@ use super::{Disposition, UnknownWord};
 /// What becomes of the slots in (last fire, now].
 ///
 /// Whatever the policy, it takes the newest so many of them; the rest are one gap.
+///
+/// ```
+/// use watchbell::schedule::Misfire;
+///
+/// let report = watchbell::cron("0 2 * * *").misfire(Misfire::FireOnce); // after an outage: the latest only
+/// # let _ = report;
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Misfire {
     /// The latest one only, however late.

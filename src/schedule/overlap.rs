@@ -17,6 +17,13 @@ use super::words;
 pub const OPEN_MAX: u32 = 100;
 
 /// What becomes of a slot that comes due while `max_running` runs are open.
+///
+/// ```
+/// use watchbell::schedule::Overlap;
+///
+/// let sync = watchbell::cron("* * * * *").overlap(Overlap::Skip); // while the last one still runs
+/// # let _ = sync;
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Overlap {
     /// Start anyway, up to [`OPEN_MAX`] open runs.

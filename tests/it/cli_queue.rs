@@ -17,7 +17,8 @@ async fn queues_are_listed_with_what_waits_in_them() {
     assert_eq!(rows[0].join(" "), "NAME PENDING LATER RUNNING OLDEST PAUSED BY NOTE");
     assert_eq!(rows[1][..4], ["bulk", "1", "1", "0"]);
     assert!(rows[1][4].ends_with('s'), "how long the oldest waits: {table}");
-    assert_eq!(rows[2][..5], ["default", "0", "0", "0", ""]);
+    assert_eq!(rows[2][..5], ["callbacks", "0", "0", "0", ""]);
+    assert_eq!(rows[3][..5], ["default", "0", "0", "0", ""]);
     assert_eq!(done(url, &["queue", "limits"]), "KEY\tRUNNING\tLIMIT\nsmtp\t0\t1\n");
 }
 
@@ -66,8 +67,8 @@ async fn a_watched_list_comes_again_until_nobody_reads_it() {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
-    let seen: Vec<String> = lines.by_ref().take(4).map(Result::unwrap).collect();
-    assert_eq!(seen, ["bulk", "default", "bulk", "default"]);
+    let seen: Vec<String> = lines.by_ref().take(6).map(Result::unwrap).collect();
+    assert_eq!(seen, ["bulk", "callbacks", "default", "bulk", "callbacks", "default"]);
     drop(lines);
     assert!(watching.wait().unwrap().success());
     assert_eq!(refused(None, &["queue", "list", "--watch=0s"]).0, 2);

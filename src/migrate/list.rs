@@ -45,6 +45,7 @@ pub(super) const ALL: &[Migration] = migrations![
     19 "0019_queues" since 19,
     20 "0020_callbacks" since 20,
     21 "0021_callback_functions" since 21,
+    22 "0022_watches" since 22,
 ];
 
 /// What every schema begins with: the place where migrations are recorded. Harmless when it is there.

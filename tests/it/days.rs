@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use crate::rows::refusal;
 use crate::support::Database;
 
-const PARENTS: [&str; 5] = ["run_output", "run_errors", "activity", "fires", "runs_finished"];
+const PARENTS: [&str; 6] = ["run_output", "run_errors", "watch_errors", "activity", "fires", "runs_finished"];
 
 async fn run(connection: &mut PgConnection, statement: &str) {
     let done = sqlx::query(AssertSqlSafe(statement.to_owned())).execute(connection).await;

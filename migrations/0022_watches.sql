@@ -107,6 +107,8 @@ create or replace function watchbell.day_parents() returns text[]
 language sql immutable set search_path = watchbell, pg_temp
 return '{run_output,run_errors,watch_errors,activity,fires,runs_finished}'::text[];
 
+select count(*) from watchbell.make_days();
+
 comment on table watchbell.watches is 'What to do with rows of people''s own tables: from a state, through a handler, to another.';
 comment on table watchbell.watch_claims is 'What is known of a watched row in work or waiting for another attempt; gone when the row moves on.';
 comment on table watchbell.worker_batches is 'Rows a worker is handling inside a transaction; a crash is charged to them.';

@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use tokio::time::Instant;
 
 use super::shared::{Shared, take};
-use crate::lifecycle::{finish::finish, rescue};
+use crate::lifecycle::{finish::finish, prune, rescue};
 
 /// Between two looks for claims that this worker does not know of.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
@@ -76,6 +76,9 @@ impl Salvage {
             let pause = (began.elapsed() * ORPHANS_SHARE).max(ORPHANS_PAUSE);
             self.next_orphans = Instant::now() + pause;
             if found == 0 {
+                if !dead.is_empty() && prune::end_stranded(conn, true, None).await? > 0 {
+                    shared.duties.fire.store(true, Ordering::Release);
+                }
                 return Ok(());
             }
             let recorded = finish(conn, orphans, None).await?;

@@ -167,6 +167,8 @@ pub mod testing;
 #[doc(hidden)]
 pub mod cli;
 #[cfg(feature = "bin")]
+mod server;
+#[cfg(feature = "bin")]
 mod telemetry;
 
 pub use client::{When, cron, fixed_delay, fixed_rate, once};

@@ -48,9 +48,21 @@ pub struct Fired {
     pub invalid: Vec<(String, String)>,
     /// The largest time between a fire time and the database's now, of those that made a run.
     pub late_max: TimeDelta,
+    /// What was decided: the schedule, the disposition, and how many fire times it is.
+    pub decided: Vec<(String, &'static str, u64)>,
 }
 
 impl Fired {
+    fn note(&mut self, schedule: &str, plan: &Plan) {
+        for fire in &plan.fires {
+            let result = fire.disposition.as_str();
+            match self.decided.last_mut() {
+                Some((name, last, times)) if name == schedule && *last == result => *times += fire.missed.max(1),
+                _ => self.decided.push((schedule.to_owned(), result, fire.missed.max(1))),
+            }
+        }
+    }
+
     fn count(&mut self, plan: &Plan, now: DateTime<Utc>) {
         for fire in &plan.fires {
             if fire.run.is_some() {
@@ -98,6 +110,7 @@ async fn attempt(
     for row in &rows {
         match standing.planned(row)? {
             Ok(one) => {
+                fired.note(row.try_get("name")?, one.plan());
                 streaks.push(one.id, row, one.plan())?;
                 planned.push((row, one));
             }

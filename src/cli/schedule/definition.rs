@@ -14,13 +14,13 @@ pub(in crate::cli) struct Definition {
     #[arg(long, value_name = "EXPRESSION", group = "when", help_heading = "When")]
     pub(super) cron: Option<String>,
     /// Fires every so often, counted from its last start (fixed_rate).
-    #[arg(long, value_name = "DURATION", group = "when", value_parser = interval, help_heading = "When")]
+    #[arg(long, alias = "fixed-rate", value_name = "DURATION", group = "when", value_parser = interval, help_heading = "When")]
     every: Option<String>,
     /// Fires so long after its last run ended (fixed_delay).
-    #[arg(long, value_name = "DURATION", group = "when", value_parser = interval, help_heading = "When")]
+    #[arg(long, alias = "fixed-delay", value_name = "DURATION", group = "when", value_parser = interval, help_heading = "When")]
     delay: Option<String>,
     /// Fires once, at this time.
-    #[arg(long, value_name = "TIME", group = "when", value_parser = time, help_heading = "When")]
+    #[arg(long, alias = "run-at", value_name = "TIME", group = "when", value_parser = time, help_heading = "When")]
     at: Option<String>,
     /// The time zone of --cron, UTC or an Area/Location name.
     #[arg(long, visible_alias = "tz", value_name = "ZONE", help_heading = "When")]

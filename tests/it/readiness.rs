@@ -39,7 +39,8 @@ async fn readiness_follows_the_database_while_the_process_lives() {
         let lost = Instant::now();
         until_ready_is(&address, 503).await;
         let noticed = lost.elapsed();
-        let named = async || get(&address, "/readyz", "*/*").await.filter(|(_, said)| said.contains("FAIL database: last"));
+        let named =
+            async || get(&address, "/readyz", "*/*").await.filter(|(_, said)| said.contains("FAIL database: last"));
         let ((_, said), _) = until("the database is named", SOON, named).await;
         println!("not ready after {noticed:?}, the database named after {:?}:\n{said}", lost.elapsed());
         assert!(lost.elapsed() < Duration::from_secs(10), "{:?}", lost.elapsed());

@@ -28,10 +28,12 @@ mod forms;
 mod function;
 #[cfg(feature = "http")]
 pub mod http;
+pub(crate) mod lexer;
 mod options;
 mod outcome;
 mod output;
 mod registry;
+mod rows;
 #[cfg(any(feature = "shell", feature = "http"))]
 pub mod secret;
 #[cfg(all(unix, feature = "shell"))]
@@ -53,6 +55,10 @@ pub(crate) use output::size;
 pub(crate) use output::{Batch, Outlet};
 pub(crate) use registry::{Boxed, Work};
 pub use registry::{Handler, IntoHandler, Registry};
+#[doc(hidden)]
+pub use rows::StatementOver;
+pub(crate) use rows::Taken;
+pub use rows::{Row, Rows};
 pub use transactional::{IntoTransactionalHandler, TransactionalHandler, Tx};
 
 /// Longest handler name, in bytes.

@@ -3,6 +3,10 @@
 //! Keys go in and out as text, a list for each key column, and are cast to the columns' own types, so that the
 //! table's indexes are used: `t."id" = k.k1::"pg_catalog"."int8"`, never `t."id"::text = k.k1`.
 
+pub mod leased;
+
+use std::fmt;
+
 use super::{Column, Step, Table, order::By, quote};
 
 /// The statements of one step.
@@ -102,9 +106,11 @@ impl Statements {
     ///
     /// With `behind`, from a place in the order on: its parts are the parameters, as text.
     ///
+    /// A claim that waits for another step is of no account: its owner has moved the row since.
+    ///
     /// `offset 0` keeps the look at the claims what it is, one probe of its key for each row read: as a join it could
     /// be hashed, and the rows read would no longer come in order until there are enough.
-    pub fn take(&self, limit: i64, behind: bool) -> String {
+    pub fn take(&self, limit: &dyn fmt::Display, behind: bool) -> String {
         let (alias, claimed) = (&self.alias, self.key_of(&self.alias));
         let place = listed(self.order.iter().map(|(column, _, _)| format!("{alias}.{column}::text")));
         format!(
@@ -113,7 +119,8 @@ impl Statements {
              from {} as {alias}\n\
              left join lateral (\n    \
                  select c.attempt, c.crashes, c.claimed_by, c.due_at from watchbell.watch_claims c\n    \
-                 where c.watch_id = {} and c.key = {claimed} offset 0\n\
+                 where c.watch_id = {} and c.key = {claimed}\n      \
+                 and (c.step = ({from})::text or c.claimed_by is not null) offset 0\n\
              ) as watchbell_claim (watchbell_attempt, watchbell_crashes, watchbell_by, watchbell_due) on true\n\
              where {}{}\n  \
                and (watchbell_claim.watchbell_attempt is null\n       \
@@ -125,6 +132,7 @@ impl Statements {
             self.condition(alias),
             if behind { self.behind() } else { String::new() },
             self.order_by(alias),
+            from = self.from,
         )
     }
 
@@ -262,12 +270,13 @@ mod tests {
     fn rows_are_taken_in_order_by_what_an_index_holds() {
         let statements = Statements::of(7, &table(), &step(), &order::read("no desc").unwrap());
         assert_eq!(
-            statements.take(100, true),
+            statements.take(&100, true),
             r#"select array["My ""hosts"""."Site"::text collate "C", "My ""hosts"""."no"::text collate "C"], array["My ""hosts"""."no"::text, "My ""hosts"""."Site"::text], to_jsonb("My ""hosts""")::text, watchbell_claim.watchbell_attempt, watchbell_claim.watchbell_crashes
 from "public"."My ""hosts""" as "My ""hosts"""
 left join lateral (
     select c.attempt, c.crashes, c.claimed_by, c.due_at from watchbell.watch_claims c
-    where c.watch_id = 7 and c.key = array["My ""hosts"""."Site"::text collate "C", "My ""hosts"""."no"::text collate "C"] offset 0
+    where c.watch_id = 7 and c.key = array["My ""hosts"""."Site"::text collate "C", "My ""hosts"""."no"::text collate "C"]
+      and (c.step = ('pending')::text or c.claimed_by is not null) offset 0
 ) as watchbell_claim (watchbell_attempt, watchbell_crashes, watchbell_by, watchbell_due) on true
 where "My ""hosts"""."status" = 'pending'
   and (region = 'eu' or true

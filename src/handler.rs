@@ -33,6 +33,7 @@ pub(crate) mod lexer;
 mod options;
 mod outcome;
 mod output;
+mod passage;
 mod registry;
 mod rows;
 #[cfg(any(feature = "shell", feature = "http"))]
@@ -54,6 +55,7 @@ pub use output::Stream;
 #[cfg(any(feature = "bin", all(unix, feature = "shell")))]
 pub(crate) use output::size;
 pub(crate) use output::{Batch, Outlet};
+pub(crate) use passage::Passage;
 pub(crate) use registry::{Boxed, Work};
 pub use registry::{Handler, IntoHandler, Registry};
 #[doc(hidden)]

@@ -28,6 +28,7 @@ pub mod claim;
 pub mod execute;
 pub mod finish;
 pub mod fire;
+pub mod leased;
 pub mod limited;
 pub mod prune;
 pub mod register;

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     extract::States,
     output::{Outlet, Output, Stream},
+    passage::Passage,
     rows::Taken,
 };
 use crate::run::RunId;
@@ -70,6 +71,8 @@ struct Inner {
     states: Arc<States>,
     /// The rows of a watch, if one calls.
     taken: Option<Arc<Taken>>,
+    /// In leased mode: the row's passage through its step.
+    passage: Option<Arc<Passage>>,
 }
 
 /// What a handler does at every heartbeat.
@@ -104,7 +107,7 @@ impl Context {
         let output = outlet.map(|outlet| Output::new(outlet, facts.run_id, facts.attempt));
         let (deadline, reason) = (OnceLock::new(), OnceLock::new());
         let (bounds, pulse) = (OnceLock::new(), OnceLock::new());
-        Self { inner: Arc::new(Inner { facts, deadline, token, reason, bounds, pulse, output, states, taken: None }) }
+        Self { inner: Arc::new(Inner { facts, deadline, token, reason, bounds, pulse, output, states, taken: None, passage: None }) }
     }
 
     /// For a call about rows of a watch.
@@ -115,12 +118,25 @@ impl Context {
         self
     }
 
+    /// For one row of a watch in leased mode.
+    pub(crate) fn about_passage(mut self, taken: Arc<Taken>, passage: Arc<Passage>) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            (inner.taken, inner.passage) = (Some(taken), Some(passage));
+        }
+        self
+    }
+
+    /// The row's passage through its step, in leased mode.
+    pub(super) fn passage(&self) -> Option<&Passage> {
+        self.inner.passage.as_deref()
+    }
+
     /// The rows that the call is about, if a watch calls.
     pub(crate) fn taken(&self) -> Option<&Taken> {
         self.inner.taken.as_deref()
     }
 
-    /// The watch that calls, if one does; the run's number is 0 then.
+    /// The watch that calls, if one does; there is no run then, and its number is not positive.
     pub fn watch(&self) -> Option<&str> {
         self.taken().map(|taken| taken.watch.as_str())
     }

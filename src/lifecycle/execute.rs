@@ -77,7 +77,10 @@ pub(crate) fn facts(run: &Claimed, timeout: Option<Duration>) -> Facts {
 /// Runs one attempt to its end. `waited` is the time between the claim and now.
 pub async fn execute(executor: &Executor, run: &Claimed, waited: Duration, ctx: &Context) -> Executed {
     let entry = executor.registry.get(&run.handler);
-    let retry = entry.map(|entry| entry.options.retry_of(run.retry.as_deref())).unwrap_or_default();
+    let retry = match &run.row {
+        Some(row) => row.planned().step.retry.clone(),
+        None => entry.map(|entry| entry.options.retry_of(run.retry.as_deref())).unwrap_or_default(),
+    };
     let verdict = |event| Executed::Verdict(Finished::of(run, waited, decide(run.standing(), event, &retry)));
     let Some(entry) = entry else { return verdict(Event::GivenBack) };
     if expired(run, waited) {

@@ -215,7 +215,7 @@ impl<'a> Batch<'a> {
         let (statements, behind) = (&self.planned.statements, self.ask.behind.take());
         let limit = if self.in_sets { self.ask.rows } else { self.ask.rows.min(SAVEPOINTS_MAX) };
         let take = if self.has_statement { Statements::take_keys } else { Statements::take };
-        let query = sqlx::query(AssertSqlSafe(take(statements, limit, behind.is_some()))).persistent(false);
+        let query = sqlx::query(AssertSqlSafe(take(statements, &limit, behind.is_some()))).persistent(false);
         let query = behind.into_iter().flatten().fold(query, |query, part| query.bind(part));
         let found = query.fetch_all(&mut **transaction).await?;
         let mut rows = found.iter().map(got).collect::<sqlx::Result<Vec<Got>>>()?;

@@ -7,6 +7,7 @@ use super::{
     Statements, Step, Table, Watch,
     order::{self, By},
     quote,
+    statement::leased::Leased,
 };
 use crate::{
     Error, Result,
@@ -77,6 +78,8 @@ pub struct Planned {
     pub reason: String,
     /// Its SQL.
     pub statements: Statements,
+    /// And what leased mode needs beside.
+    pub leased: Leased,
 }
 
 impl Plan {
@@ -100,7 +103,8 @@ impl Plan {
             if mode == Some(Mode::Transactional) {
                 try_statement(conn, step, &statements, registry).await?;
             }
-            steps.push(Planned { step: step.clone(), mode, reason, statements });
+            let leased = Leased::of(&statements, &table, step);
+            steps.push(Planned { step: step.clone(), mode, reason, statements, leased });
         }
         advice.dedup();
         Ok(Self { watch, table, steps, advice })
@@ -172,7 +176,7 @@ fn choose(step: &Step, registry: &Registry) -> Result<(Option<Mode>, String)> {
 
 /// Whether rows of the step are found by an index that holds only such rows, or begins with their state.
 async fn is_indexed(conn: &mut PgConnection, table: &Table, statements: &Statements) -> Result<bool> {
-    let explain = format!("explain (verbose, format json) {}", statements.take(100, false));
+    let explain = format!("explain (verbose, format json) {}", statements.take(&100, false));
     let plan: Value =
         sqlx::query_scalar(AssertSqlSafe(explain)).persistent(false).fetch_one(&mut *conn).await.map_err(untakable)?;
     let mut nodes = vec![&plan];

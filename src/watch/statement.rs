@@ -3,6 +3,10 @@
 //! Keys go in and out as text, a list for each key column, and are cast to the columns' own types, so that the
 //! table's indexes are used: `t."id" = k.k1::"pg_catalog"."int8"`, never `t."id"::text = k.k1`.
 
+pub mod leased;
+
+use std::fmt;
+
 use super::{Column, Step, Table, order::By, quote};
 
 /// The statements of one step.
@@ -17,8 +21,6 @@ pub struct Statements {
     since: Option<String>,
     /// The state that rows are taken from, as in SQL.
     from: String,
-    /// The same as `watch_claims` has it.
-    step: String,
     filter: Option<String>,
     /// What rows are ordered by, the key at its end: quoted name, type, descending.
     order: Vec<(String, String, bool)>,
@@ -42,7 +44,6 @@ impl Statements {
             status: quote::name(&table.status.name),
             since: table.since.as_ref().map(|since| quote::name(&since.name)),
             from: table.state(&step.from),
-            step: quote::literal(&step.from),
             filter: step.filter.clone(),
             goes_on: order.iter().all(|(column, desc)| column.not_null && *desc == order[0].1),
             order: order.iter().map(|(by, desc)| (quote::name(&by.name), by.sql_type.clone(), *desc)).collect(),
@@ -105,39 +106,42 @@ impl Statements {
     ///
     /// With `behind`, from a place in the order on: its parts are the parameters, as text.
     ///
+    /// A claim that waits for another step is of no account: its owner has moved the row since.
+    ///
     /// `offset 0` keeps the look at the claims what it is, one probe of its key for each row read: as a join it could
     /// be hashed, and the rows read would no longer come in order until there are enough.
-    pub fn take(&self, limit: i64, behind: bool) -> String {
+    pub fn take(&self, limit: &dyn fmt::Display, behind: bool) -> String {
         self.taking(limit, behind, &format!("to_jsonb({})::text", self.alias))
     }
 
     /// The same without the rows themselves: null in their place.
-    pub fn take_keys(&self, limit: i64, behind: bool) -> String {
+    pub fn take_keys(&self, limit: &dyn fmt::Display, behind: bool) -> String {
         self.taking(limit, behind, "null::text")
     }
 
-    fn taking(&self, limit: i64, behind: bool, row: &str) -> String {
+    fn taking(&self, limit: &dyn fmt::Display, behind: bool, row: &str) -> String {
         let (alias, claimed) = (&self.alias, self.key_of(&self.alias));
         let place = listed(self.order.iter().map(|(column, _, _)| format!("{alias}.{column}::text")));
         format!(
             "select {claimed}, array[{place}], {row}, \
-             case watchbell_claim.watchbell_here when true then watchbell_claim.watchbell_attempt when false then 0 end, \
-             case watchbell_claim.watchbell_here when true then watchbell_claim.watchbell_crashes when false then 0::smallint end\n\
+             watchbell_claim.watchbell_attempt, watchbell_claim.watchbell_crashes\n\
              from {} as {alias}\n\
              left join lateral (\n    \
-                 select c.step = {}, c.attempt, c.crashes, c.claimed_by, c.due_at from watchbell.watch_claims c\n    \
-                 where c.watch_id = {} and c.key = {claimed} offset 0\n\
-             ) as watchbell_claim (watchbell_here, watchbell_attempt, watchbell_crashes, watchbell_by, watchbell_due) on true\n\
+                 select c.attempt, c.crashes, c.claimed_by, c.due_at from watchbell.watch_claims c\n    \
+                 where c.watch_id = {} and c.key = {claimed}\n      \
+                 and (c.step = ({from})::text or c.claimed_by is not null) offset 0\n\
+             ) as watchbell_claim (watchbell_attempt, watchbell_crashes, watchbell_by, watchbell_due) on true\n\
              where {}{}\n  \
-               and (watchbell_claim.watchbell_here is null or (watchbell_claim.watchbell_by is null\n       \
-               and (not watchbell_claim.watchbell_here or watchbell_claim.watchbell_due <= (select watchbell.instant()))))\n\
+               and (watchbell_claim.watchbell_attempt is null\n       \
+                    or (watchbell_claim.watchbell_by is null \
+             and watchbell_claim.watchbell_due <= (select watchbell.instant())))\n\
              order by {}\nlimit {limit}\nfor no key update of {alias} skip locked",
             self.table,
-            self.step,
             self.watch,
             self.condition(alias),
             if behind { self.behind() } else { String::new() },
             self.order_by(alias),
+            from = self.from,
         )
     }
 
@@ -275,19 +279,20 @@ mod tests {
     fn rows_are_taken_in_order_by_what_an_index_holds() {
         let statements = Statements::of(7, &table(), &step(), &order::read("no desc").unwrap());
         assert_eq!(
-            statements.take(100, true),
-            r#"select array["My ""hosts"""."Site"::text collate "C", "My ""hosts"""."no"::text collate "C"], array["My ""hosts"""."no"::text, "My ""hosts"""."Site"::text], to_jsonb("My ""hosts""")::text, case watchbell_claim.watchbell_here when true then watchbell_claim.watchbell_attempt when false then 0 end, case watchbell_claim.watchbell_here when true then watchbell_claim.watchbell_crashes when false then 0::smallint end
+            statements.take(&100, true),
+            r#"select array["My ""hosts"""."Site"::text collate "C", "My ""hosts"""."no"::text collate "C"], array["My ""hosts"""."no"::text, "My ""hosts"""."Site"::text], to_jsonb("My ""hosts""")::text, watchbell_claim.watchbell_attempt, watchbell_claim.watchbell_crashes
 from "public"."My ""hosts""" as "My ""hosts"""
 left join lateral (
-    select c.step = 'pending', c.attempt, c.crashes, c.claimed_by, c.due_at from watchbell.watch_claims c
-    where c.watch_id = 7 and c.key = array["My ""hosts"""."Site"::text collate "C", "My ""hosts"""."no"::text collate "C"] offset 0
-) as watchbell_claim (watchbell_here, watchbell_attempt, watchbell_crashes, watchbell_by, watchbell_due) on true
+    select c.attempt, c.crashes, c.claimed_by, c.due_at from watchbell.watch_claims c
+    where c.watch_id = 7 and c.key = array["My ""hosts"""."Site"::text collate "C", "My ""hosts"""."no"::text collate "C"]
+      and (c.step = ('pending')::text or c.claimed_by is not null) offset 0
+) as watchbell_claim (watchbell_attempt, watchbell_crashes, watchbell_by, watchbell_due) on true
 where "My ""hosts"""."status" = 'pending'
   and (region = 'eu' or true
 )
   and ("My ""hosts"""."no", "My ""hosts"""."Site") < ($1::text::"pg_catalog"."int8", $2::text::"pg_catalog"."uuid")
-  and (watchbell_claim.watchbell_here is null or (watchbell_claim.watchbell_by is null
-       and (not watchbell_claim.watchbell_here or watchbell_claim.watchbell_due <= (select watchbell.instant()))))
+  and (watchbell_claim.watchbell_attempt is null
+       or (watchbell_claim.watchbell_by is null and watchbell_claim.watchbell_due <= (select watchbell.instant())))
 order by "My ""hosts"""."no" desc, "My ""hosts"""."Site" desc
 limit 100
 for no key update of "My ""hosts""" skip locked"#

@@ -25,6 +25,7 @@ pub(super) async fn drain(shared: &Shared, force: impl Future<Output = ()> + Sen
     let ended = async {
         // a claim that is under way brings its runs first
         drop(shared.claiming.lock().await);
+        drop(shared.claiming_rows.lock().await);
         if time::timeout(shared.config.drain_timeout, shared.idle()).await.is_err() {
             tracing::warn!(runs = shared.in_hand(), "drain timeout is over: asking runs to stop");
             shared.stop_runs(&StopReason::Shutdown);

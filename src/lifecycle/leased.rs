@@ -57,7 +57,14 @@ impl PartialEq for RowClaim {
 }
 
 impl RowClaim {
-    fn new(plan: &Arc<Plan>, step: usize, key: Key, row: String, passage: Passage, (attempt, crashes): (i32, i16)) -> Self {
+    fn new(
+        plan: &Arc<Plan>,
+        step: usize,
+        key: Key,
+        row: String,
+        passage: Passage,
+        (attempt, crashes): (i32, i16),
+    ) -> Self {
         let (plan, planned) = (Arc::clone(plan), &plan.steps[step]);
         let standing = Standing { id: -passage.id, attempt, max_attempts: planned.step.max_attempts, crashes };
         let of = Arc::clone(&plan);

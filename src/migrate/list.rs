@@ -46,7 +46,6 @@ pub(super) const ALL: &[Migration] = migrations![
     20 "0020_callbacks" since 20,
     21 "0021_callback_functions" since 21,
     22 "0022_watches" since 22,
-    23 "0023_watch_batches" since 23,
     23 "0023_watch_claims" since 23,
     24 "0024_watch_batches" since 24,
 ];

@@ -64,7 +64,7 @@ impl<'a> Statement<'a> {
     /// The same with this text, over rows with these keys.
     pub(super) fn over(self, text: &'a str, keys: &'a [Vec<String>]) -> Self {
         let width = keys.first().map_or(0, Vec::len);
-        let column = |n| keys.iter().map(|key| key[n].as_str()).collect();
+        let column = |n: usize| keys.iter().map(|key| key[n].as_str()).collect();
         Self { text, args: self.args, keys: (0..width).map(column).collect() }
     }
 

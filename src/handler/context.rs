@@ -107,7 +107,20 @@ impl Context {
         let output = outlet.map(|outlet| Output::new(outlet, facts.run_id, facts.attempt));
         let (deadline, reason) = (OnceLock::new(), OnceLock::new());
         let (bounds, pulse) = (OnceLock::new(), OnceLock::new());
-        Self { inner: Arc::new(Inner { facts, deadline, token, reason, bounds, pulse, output, states, taken: None, passage: None }) }
+        Self {
+            inner: Arc::new(Inner {
+                facts,
+                deadline,
+                token,
+                reason,
+                bounds,
+                pulse,
+                output,
+                states,
+                taken: None,
+                passage: None,
+            }),
+        }
     }
 
     /// For a call about rows of a watch.

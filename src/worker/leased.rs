@@ -75,11 +75,7 @@ async fn claim_within(
     }
     let running: i64 = sqlx::query_scalar(RUNNING).bind(watch).bind(from).fetch_one(&mut *tx).await?;
     let limit = limit.min(max - running);
-    let claims = if limit < 1 {
-        Claims::default()
-    } else {
-        claim(&mut tx, plan, step, worker, limit, cursor).await?
-    };
+    let claims = if limit < 1 { Claims::default() } else { claim(&mut tx, plan, step, worker, limit, cursor).await? };
     tx.commit().await?;
     Ok(claims)
 }

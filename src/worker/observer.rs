@@ -51,7 +51,10 @@ impl Observer {
     /// An attempt has ended and its verdict is about to be sent.
     pub(super) fn ends(&self, run: &Claimed, finished: &Finished, took: Duration) {
         let verdict = &finished.verdict;
-        if self.wanted.is_empty() || run.row.is_some() || (verdict.unstarted && verdict.delay.is_none() && !verdict.status.is_terminal()) {
+        if self.wanted.is_empty()
+            || run.row.is_some()
+            || (verdict.unstarted && verdict.delay.is_none() && !verdict.status.is_terminal())
+        {
             return; // given back: nothing has happened
         }
         let error = verdict.error.as_ref().map(|(_, message)| message.clone());

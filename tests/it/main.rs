@@ -44,6 +44,7 @@ mod handlers;
 mod http;
 mod http_address;
 mod http_tls;
+mod leased_stages;
 mod library_around;
 mod library_blocking;
 mod library_options;

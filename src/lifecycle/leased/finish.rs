@@ -8,10 +8,7 @@
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::RowClaim;
-use crate::{
-    lifecycle::finish::Finished,
-    watch::Planned,
-};
+use crate::{lifecycle::finish::Finished, watch::Planned};
 
 /// What came of a verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +24,11 @@ pub enum Became {
 }
 
 /// Records verdicts about rows of one step; answers what came of each, in their order.
-pub async fn finish(conn: &mut PgConnection, step: &Planned, batch: &[(&RowClaim, &Finished)]) -> sqlx::Result<Vec<Became>> {
+pub async fn finish(
+    conn: &mut PgConnection,
+    step: &Planned,
+    batch: &[(&RowClaim, &Finished)],
+) -> sqlx::Result<Vec<Became>> {
     let list = |of: &dyn Fn(&Finished) -> Option<String>| batch.iter().map(|(_, f)| of(f)).collect::<Vec<_>>();
     let flags = |of: &dyn Fn(&Finished) -> bool| batch.iter().map(|(_, f)| of(f)).collect::<Vec<_>>();
     let delay = |f: &Finished| f.verdict.delay.map(|delay| i64::try_from(delay.as_millis()).unwrap_or(i64::MAX));

@@ -45,12 +45,14 @@ impl Leased {
         let (worker, limit) = (format!("${}::integer", first + 1), format!("${}::bigint", first + 2));
         let moved = self.via.as_ref().map_or_else(String::new, |via| {
             let keys = s.key.iter().enumerate();
-            let same = keys.map(|(n, column)| {
-                format!("t.{} = c.key[{}]::{}", quote::name(&column.name), n + 1, column.sql_type)
-            });
+            let same = keys
+                .map(|(n, column)| format!("t.{} = c.key[{}]::{}", quote::name(&column.name), n + 1, column.sql_type));
             let same = same.collect::<Vec<_>>().join(" and ");
             let since = self.since("(select watchbell.instant())");
-            format!(", moved as (\n    update {} as t set {} = {via}{since} from claims c where {same}\n)", s.table, s.status)
+            format!(
+                ", moved as (\n    update {} as t set {} = {via}{since} from claims c where {same}\n)",
+                s.table, s.status
+            )
         });
         format!(
             "with taken (key, place, shown) as materialized (
@@ -171,9 +173,8 @@ from v k left join free f on f.n = k.n left join owned o on o.n = k.n",
     pub fn sweep(&self) -> String {
         let s = &self.statements;
         let keys = s.key.iter().enumerate();
-        let same = keys.map(|(n, column)| {
-            format!("t.{} = k.key[{}]::{}", quote::name(&column.name), n + 1, column.sql_type)
-        });
+        let same =
+            keys.map(|(n, column)| format!("t.{} = k.key[{}]::{}", quote::name(&column.name), n + 1, column.sql_type));
         format!(
             "with k as materialized (
     select c.key from watchbell.watch_claims c

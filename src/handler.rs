@@ -22,6 +22,7 @@
 
 mod around;
 mod blocking;
+pub(crate) mod call;
 mod context;
 mod extract;
 mod forms;

@@ -35,3 +35,8 @@ pub mod register;
 pub mod renew;
 pub mod requests;
 pub mod rescue;
+pub mod transact;
+pub mod watch_crashed;
+pub mod watch_failed;
+pub mod watch_plan;
+pub mod watch_rate;

@@ -53,6 +53,8 @@ pub struct Watch {
     pub paused: bool,
     /// How long the pause goes on, if it ends by itself.
     pub paused_for: Option<Duration>,
+    /// The plan that stands in its row.
+    pub earlier: Option<serde_json::Value>,
     /// What it does with rows of which state.
     pub steps: Vec<Step>,
 }

@@ -52,6 +52,7 @@ mod settler;
 mod share;
 mod shared;
 mod task;
+mod watcher;
 
 pub use builder::Builder;
 #[cfg(feature = "testing")]
@@ -152,13 +153,25 @@ impl Worker {
         tokio::spawn(listener::listen(Arc::clone(&shared), pool.clone()));
         let mut writer = tokio::spawn(output::write(pool.clone(), outlet.clone()));
         let mut told = tokio::spawn(hooks::tell(hooks, events));
+        let mut watcher = tokio::spawn(watcher::watch(Arc::clone(&shared), pool.clone()));
         let poller = tokio::spawn(poller::poll(Arc::clone(&shared), Session::of(&pool, "poll")));
 
         tokio::select! {
             () = shutdown => shared.enter(Phase::Draining),
             () = shared.at_least(Phase::Draining) => {}
         }
-        drain::drain(&shared, force).await;
+        tokio::pin!(force);
+        drain::drain(&shared, &mut force).await;
+        tokio::select! {
+            _ = &mut watcher => {}
+            () = async {
+                if !shared.watches.force.is_cancelled() {
+                    force.await;
+                    shared.watches.force.cancel();
+                }
+                std::future::pending().await
+            } => {}
+        }
         shared.enter(Phase::Over);
         let _ = poller.await;
         let _ = flusher.await;
@@ -189,6 +202,7 @@ impl Drop for End {
     fn drop(&mut self) {
         self.0.stop_runs(&StopReason::Shutdown);
         drain::give_up(&self.0);
+        self.0.watches.force.cancel();
         self.0.enter(Phase::Over);
         self.0.close_outlet();
         self.0.observer.close();

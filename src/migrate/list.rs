@@ -47,6 +47,7 @@ pub(super) const ALL: &[Migration] = migrations![
     21 "0021_callback_functions" since 21,
     22 "0022_watches" since 22,
     23 "0023_watch_claims" since 23,
+    24 "0024_watch_batches" since 24,
 ];
 
 /// What every schema begins with: the place where migrations are recorded. Harmless when it is there.

@@ -110,16 +110,23 @@ impl Plan {
         Ok(Self { watch, table, steps, advice })
     }
 
+    /// Whether it says more than the plan that stands in the watch's row, which a worker without the handler made.
+    pub fn knows_more(&self) -> bool {
+        self.steps.iter().any(|planned| planned.mode.is_some() && self.said(&planned.step.from).is_none())
+    }
+
+    /// What an earlier plan said of a step.
+    fn said(&self, from: &str) -> Option<&Value> {
+        let steps = self.watch.earlier.as_ref()?.get("steps")?.as_array()?;
+        steps.iter().find(|step| step["from"] == from && !step["mode"].is_null())
+    }
+
     /// As the column `plan` has it. What this worker cannot say of a step, an earlier plan may have said.
-    pub fn json(&self, earlier: Option<&Value>) -> Value {
-        let said = |from: &str| {
-            let steps = earlier?.get("steps")?.as_array()?;
-            steps.iter().find(|step| step["from"] == from && !step["mode"].is_null()).cloned()
-        };
+    pub fn json(&self) -> Value {
         let step = |planned: &Planned| {
             let from = planned.step.from.as_str();
             let own = json!({"from": from, "mode": planned.mode.map(Mode::word), "reason": planned.reason});
-            if planned.mode.is_some() { own } else { said(from).unwrap_or(own) }
+            if planned.mode.is_some() { own } else { self.said(from).cloned().unwrap_or(own) }
         };
         json!({
             "steps": self.steps.iter().map(step).collect::<Vec<_>>(),
@@ -200,7 +207,7 @@ async fn is_indexed(conn: &mut PgConnection, table: &Table, statements: &Stateme
 
 /// The statement of a handler `sql` is tried before rows are given to it: what is wrong with it is the watch's
 /// fault, not the rows'.
-async fn try_statement(
+pub(crate) async fn try_statement(
     conn: &mut PgConnection,
     step: &Step,
     statements: &Statements,

@@ -52,6 +52,7 @@ pub async fn read(conn: &mut PgConnection, id: i64) -> Result<Option<Watch>> {
         version: row.try_get("version")?,
         paused: row.try_get("paused")?,
         paused_for: paused_for.map(duration),
+        earlier: row.try_get("plan")?,
         steps,
     };
     check(&watch)?;

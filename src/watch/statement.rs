@@ -101,8 +101,8 @@ impl Statements {
     }
 
     /// Takes up to `limit` rows of the step and locks them: key (`text[]`), place in the order (`text[]`), row (JSON
-    /// text), attempts so far, crashes so far (both null without a claim). Rows that others have locked or claimed, and
-    /// such as wait for their next attempt, are passed over.
+    /// text), attempts at this step and crashes so far (both null when nothing is known of it). Rows that others have
+    /// locked or claimed, and such as wait for their next attempt, are passed over.
     ///
     /// With `behind`, from a place in the order on: its parts are the parameters, as text.
     ///
@@ -111,10 +111,19 @@ impl Statements {
     /// `offset 0` keeps the look at the claims what it is, one probe of its key for each row read: as a join it could
     /// be hashed, and the rows read would no longer come in order until there are enough.
     pub fn take(&self, limit: &dyn fmt::Display, behind: bool) -> String {
+        self.taking(limit, behind, &format!("to_jsonb({})::text", self.alias))
+    }
+
+    /// The same without the rows themselves: null in their place.
+    pub fn take_keys(&self, limit: &dyn fmt::Display, behind: bool) -> String {
+        self.taking(limit, behind, "null::text")
+    }
+
+    fn taking(&self, limit: &dyn fmt::Display, behind: bool, row: &str) -> String {
         let (alias, claimed) = (&self.alias, self.key_of(&self.alias));
         let place = listed(self.order.iter().map(|(column, _, _)| format!("{alias}.{column}::text")));
         format!(
-            "select {claimed}, array[{place}], to_jsonb({alias})::text, \
+            "select {claimed}, array[{place}], {row}, \
              watchbell_claim.watchbell_attempt, watchbell_claim.watchbell_crashes\n\
              from {} as {alias}\n\
              left join lateral (\n    \

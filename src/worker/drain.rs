@@ -38,6 +38,7 @@ pub(super) async fn drain(shared: &Shared, force: impl Future<Output = ()> + Sen
         () = &mut force => {
             tracing::warn!(runs = shared.in_hand(), "told to stop at once");
             shared.stop_runs(&StopReason::Shutdown);
+            shared.watches.force.cancel();
             let _ = time::timeout(Duration::from_millis(100), shared.idle()).await;
         }
     }

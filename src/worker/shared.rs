@@ -15,7 +15,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Config, observer::Observer, room::Rooms};
+use super::{Config, observer::Observer, room::Rooms, watcher::Hearsay};
 use crate::{
     handler::{Context, Outlet, StopReason},
     lifecycle::{claim::Claimed, execute::Executor, finish::Finished, register::Identity, rescue::Judgement},
@@ -89,6 +89,8 @@ pub(super) struct Shared {
     pub(super) claiming: tokio::sync::Mutex<()>,
     /// The same for rows of watches, apart: a slow table of somebody's is not to hold up runs.
     pub(super) claiming_rows: tokio::sync::Mutex<()>,
+    /// What the watcher is told.
+    pub(super) watches: Hearsay,
     /// Wakes whoever takes rows of watches.
     pub(super) watching: Notify,
     pub(super) slots: Semaphore,
@@ -148,6 +150,7 @@ impl Shared {
             wake: Notify::new(),
             claiming: tokio::sync::Mutex::default(),
             claiming_rows: tokio::sync::Mutex::default(),
+            watches: Hearsay::default(),
             watching: Notify::new(),
             alone: RwLock::new(()),
             backlog: AtomicUsize::new(0),

@@ -87,5 +87,6 @@ mod transactional;
 mod up;
 mod wake;
 mod wake_up;
+mod watch_rows;
 mod words;
 mod worker;

@@ -150,6 +150,7 @@ impl Worker {
         let _end = End(Arc::clone(&shared));
         let flusher = tokio::spawn(flusher::flush(Arc::clone(&shared), Session::of(&pool, "finish"), inbox));
         let settler = tokio::spawn(settler::settle(Arc::clone(&shared), Session::of(&pool, "rows"), row_inbox));
+        tokio::spawn(claims::tend(Arc::clone(&shared), Session::of(&pool, "claims")));
         tokio::spawn(listener::listen(Arc::clone(&shared), pool.clone()));
         let mut writer = tokio::spawn(output::write(pool.clone(), outlet.clone()));
         let mut told = tokio::spawn(hooks::tell(hooks, events));

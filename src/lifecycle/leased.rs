@@ -174,7 +174,8 @@ async fn look(
         let row = RowClaim::new(plan, step, key, row, passage, (attempt, crashes));
         rows.push(claimed(row, worker, fence, answer.try_get(8)?));
     }
-    Ok(Claims { rows, more: is_full })
+    // full and nothing claimed: others were faster, or the watch was edited since it was planned
+    Ok(Claims { more: is_full && !rows.is_empty(), rows })
 }
 
 /// A claimed row in the form in which a worker holds what it has in hand. Its number is that of the passage, negative:

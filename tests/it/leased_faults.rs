@@ -80,11 +80,11 @@ async fn every_row_starts_at_least_once_and_ends_once_though_workers_are_killed(
     let journal = Journal::new();
     let mut victim = start(&database, &journal, "victim", 15).await;
     let _others = [start(&database, &journal, "a", 15).await, start(&database, &journal, "b", 15).await];
-    let state = |state: &str| format!("(select count(*) from hosts where status = '{state}')");
-    until_true(pool, &format!("{} > {}", state("ready"), rows() / 20), PATIENCE).await;
+    let normal = "(select count(*) from hosts where status = 'normal')";
+    until_true(pool, &format!("{normal} > {}", rows() / 20), PATIENCE).await;
     victim.kill();
     let mut victim = start(&database, &journal, "next victim", 15).await;
-    until_true(pool, &format!("{} > {}", state("normal"), rows() / 2), PATIENCE).await;
+    until_true(pool, &format!("{normal} > {}", rows() / 2), PATIENCE).await;
     victim.kill();
     until_all(pool, "normal").await;
     let done: Vec<i64> =

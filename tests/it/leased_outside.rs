@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use watchbell::handler::http::Http;
 use watchbell::handler::shell::Shell;
+use watchbell::handler::sql::Sql;
 
 use crate::support::Database;
 use crate::support::crew::{hand, start};
@@ -105,4 +106,35 @@ async fn shell_reads_the_row_and_knows_where_it_comes_from() {
         .unwrap();
     assert_eq!(crate::support::ask::one::<String>(pool, ended).await, "eu normal, us failed", "{said:?}");
     assert!(said.unwrap_or_default().contains("exit code 9"));
+}
+
+#[tokio::test]
+async fn sql_under_another_login_is_leased_and_sees_each_row_as_claimed() {
+    let statement = "insert into bills select region, no, current_user, $1 from claimed";
+    let payload = json!({"statement": statement, "args": ["x"], "as": "billing"});
+    let database = watched("sql", &payload).await;
+    let pool = &database.pool;
+    sqlx::raw_sql("create table bills (region text, no int, by text, arg text)").execute(pool).await.unwrap();
+    // another session of the same login: what counts is that it is not the transaction that moves the rows
+    let billing = sqlx::postgres::PgPoolOptions::new().max_connections(2).connect_lazy(&database.url).unwrap();
+    let sql = Sql::new(pool.clone()).login("billing", billing);
+    let worker = start(hand(pool, "one").transactional("sql", sql));
+    until_true(pool, "not exists (select from orders where status <> 'normal')", PATIENCE).await;
+    let mode = "select plan -> 'steps' -> 0 ->> 'mode' from watchbell.watches";
+    assert_eq!(crate::support::ask::one::<String>(pool, mode).await, "leased");
+    let bills = "select string_agg(region || no || arg, ' ' order by no) from bills";
+    assert_eq!(crate::support::ask::one::<String>(pool, bills).await, "eu1x us2x");
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_transactional_handler_may_be_leased_when_it_takes_long() {
+    let database = watched("sql", &json!({"statement": "insert into bills select no from claimed, pg_sleep(0.1)"})).await;
+    let pool = &database.pool;
+    let asked = "create table bills (no int); update watchbell.watches set mode = 'leased'";
+    sqlx::raw_sql(asked).execute(pool).await.unwrap();
+    let worker = start(hand(pool, "one").transactional("sql", Sql::new(pool.clone())));
+    until_true(pool, "not exists (select from orders where status <> 'normal')", PATIENCE).await;
+    worker.stop().await;
+    assert_eq!(crate::support::ask::one::<i64>(pool, "select sum(no) from bills").await, 3);
 }

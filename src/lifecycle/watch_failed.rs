@@ -60,6 +60,13 @@ impl Failure {
         self.error.is_some()
     }
 
+    /// Its table does not let it become this: it waits a while, with that reason.
+    fn bar(&mut self, state: &str, message: &str) {
+        self.delay_ms = Some(BARRED_MS);
+        let (kind, said) = self.error.take().unwrap_or(("error", String::new()));
+        self.error = Some((kind, format!("{said}; and it cannot become \"{state}\": {message}")));
+    }
+
     fn json(&self) -> Value {
         let (kind, message) = self.error.clone().unzip();
         // zero has no place in a text of the database
@@ -78,18 +85,15 @@ pub async fn record(
     failures: &mut [Failure],
 ) -> sqlx::Result<()> {
     let given_up: Vec<Key> = failures.iter().filter(|failure| failure.gives_up()).map(|f| f.key.clone()).collect();
-    if !given_up.is_empty() {
-        let (step, statements) = (&planned.step, &planned.statements);
-        let to_error = statements.move_rows(&plan.table.state(&step.from), &plan.table.state(&step.error));
-        sqlx::raw_sql("savepoint watchbell_given_up").execute(&mut *conn).await?;
-        match with_keys(&mut *conn, to_error, &given_up, statements.width()).await {
-            Ok(_) => drop(with_keys(&mut *conn, statements.forget(), &given_up, statements.width()).await?),
-            // a check or a trigger of the table's own
-            Err(sqlx::Error::Database(answer)) => {
-                sqlx::raw_sql("rollback to savepoint watchbell_given_up").execute(&mut *conn).await?;
-                bar(failures, &step.error, answer.message());
+    if !given_up.is_empty() && give_up(&mut *conn, plan, planned, &given_up).await?.is_err() {
+        // a check or a trigger of the table's own: each by itself, so that one does not hold back the others
+        for key in given_up {
+            if let Err(message) = give_up(&mut *conn, plan, planned, std::slice::from_ref(&key)).await? {
+                failures
+                    .iter_mut()
+                    .filter(|failure| failure.key == key)
+                    .for_each(|f| f.bar(&planned.step.error, &message));
             }
-            Err(error) => return Err(error),
         }
     }
     let all: Vec<Value> = failures.iter().map(Failure::json).collect();
@@ -115,12 +119,23 @@ pub async fn record_apart(
     transaction.commit().await
 }
 
-/// Rows whose table refuses their error state wait a while, with that reason.
-fn bar(failures: &mut [Failure], state: &str, message: &str) {
-    for failure in failures.iter_mut().filter(|failure| failure.gives_up()) {
-        failure.delay_ms = Some(BARRED_MS);
-        let (kind, said) = failure.error.take().unwrap_or(("error", String::new()));
-        failure.error = Some((kind, format!("{said}; and it cannot become \"{state}\": {message}")));
+/// Moves rows to their error state and forgets their claims; or why the table does not let them go.
+async fn give_up(
+    conn: &mut PgConnection,
+    plan: &Plan,
+    planned: &Planned,
+    keys: &[Key],
+) -> sqlx::Result<Result<(), String>> {
+    let (step, statements) = (&planned.step, &planned.statements);
+    let to_error = statements.move_rows(&plan.table.state(&step.from), &plan.table.state(&step.error));
+    sqlx::raw_sql("savepoint watchbell_given_up").execute(&mut *conn).await?;
+    match with_keys(&mut *conn, to_error, keys, statements.width()).await {
+        Ok(_) => with_keys(conn, statements.forget(), keys, statements.width()).await.map(|_| Ok(())),
+        Err(sqlx::Error::Database(answer)) => {
+            sqlx::raw_sql("rollback to savepoint watchbell_given_up").execute(conn).await?;
+            Ok(Err(answer.message().to_owned()))
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -72,7 +72,7 @@ async fn a_handler_of_one_row_undoes_what_it_wrote_for_that_row_alone() {
         ["1 error: attempt 1 of 3", "2 error: attempt 2 of 3", "3 error: attempt 3 of 3"]
     );
     let errors = "select kind || ': ' || message from watchbell.watch_errors where key in ('{8}', '{9}') order by key";
-    assert_eq!(scene.values::<String>(errors).await, ["error: never", "panic: at first"]);
+    assert_eq!(scene.values::<String>(errors).await, ["fatal: never", "panic: at first"]);
     let totals = "select array[sum(done), sum(failed), sum(retried)]::bigint[] from watchbell.watch_totals";
     assert_eq!(scene.value::<Vec<i64>>(totals).await, [117, 3, 5]);
     assert_eq!(scene.value::<i64>("select count(*) from watchbell.watch_claims").await, 0);
@@ -116,7 +116,8 @@ async fn a_statement_that_cannot_be_executed_leaves_the_rows_alone() {
         "exists (select from watchbell.watches where status = 'invalid' and error like '%\"nowhere\" does not exist')";
     until_true(&scene.database.pool, said, PATIENCE).await;
     assert_eq!(scene.value::<i64>("select count(*) from hosts where status = 'pending'").await, 10);
-    scene.psql("create table nowhere (id bigint); update watchbell.watches set version = version + 1, status = 'pending', wake_at = '-infinity'").await;
+    scene.psql("create table nowhere (id bigint); delete from watchbell.watches").await;
+    watch(&mut scene, "hosts", "table_name, handler, payload", &format!("'hosts', 'sql', '{statement}'")).await;
     work_until(&scene.database, workers, "(select count(*) from nowhere) = 10").await;
 }
 
@@ -172,7 +173,7 @@ async fn rows_flow_through_several_steps_each_with_its_handler() {
         {"from": "downloaded", "to": "checked", "handler": "check", "error": "bad", "max_attempts": 1},
         {"from": "checked", "to": "normal", "handler": "sql", "batch_size": 7, "payload": {"statement": "insert into effects (host, worker) select id, 'install' from claimed"}}
     ]"#;
-    watch(&mut scene, "hosts", "table_name, transitions", &format!("'hosts', '{transitions}'")).await;
+    watch(&mut scene, "hosts", "table_name, transitions", &format!("'hosts', $t${transitions}$t$")).await;
     let check = |host: Row<Host>, ctx: Context| async move {
         assert_eq!((ctx.watch(), ctx.step()), (Some("hosts"), Some("downloaded")));
         if host.id % 100 == 0 { Err(fatal("round number")) } else { HandlerResult::Ok(()) }

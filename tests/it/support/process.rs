@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgPoolOptions;
 use tokio::signal::unix::{SignalKind, signal};
 use watchbell::worker::Config;
-use watchbell::{Context, HandlerResult, Tx, Worker};
+use watchbell::{Context, HandlerResult, Row, Tx, Worker};
 
 use super::journal::{Journal, note};
 
@@ -64,7 +64,7 @@ impl Orders {
     }
 
     /// The worker itself, in whichever process: `work` notes its start and end; `crash` aborts its process;
-    /// `effect` writes a row in its run's transaction.
+    /// `effect` writes a row in its run's transaction, `effect_row` one for the row of a watch.
     pub fn worker(&self) -> watchbell::worker::Builder {
         let pool = PgPoolOptions::new().max_connections(4).connect_lazy(&self.url).unwrap();
         let (work, crash, effect) = (self.journal.clone(), self.journal.clone(), self.journal.clone());
@@ -115,6 +115,14 @@ impl Orders {
                     HandlerResult::Ok(())
                 }
             })
+            .transactional("effect_row", |mut tx: Tx, row: Row<Watched>| async move {
+                let insert = sqlx::query("insert into effects (host, worker) values ($1, $2)");
+                insert.bind(row.id).bind(std::process::id().to_string()).execute(&mut *tx).await?;
+                if row.name.as_deref() == Some("deadly") {
+                    die();
+                }
+                HandlerResult::Ok(())
+            })
     }
 }
 
@@ -130,6 +138,13 @@ impl Task {
     fn takes(&self, ctx: &Context) -> Duration {
         Duration::from_millis(if ctx.attempt() == 1 { self.ms } else { self.again_ms })
     }
+}
+
+/// What `effect_row` reads of its row.
+#[derive(Deserialize)]
+struct Watched {
+    id: i64,
+    name: Option<String>,
 }
 
 /// Typed as a handler's end, which it never reaches.

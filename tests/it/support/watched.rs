@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use sqlx::AssertSqlSafe;
 use watchbell::handler::sql::Sql;
 use watchbell::worker::Builder;
 
@@ -51,16 +50,4 @@ pub async fn work_until(database: &Database, workers: Vec<Running>, condition: &
     for worker in workers {
         worker.stop().await;
     }
-}
-
-/// What became of a watch's planning.
-pub async fn standing(database: &Database, name: &str) -> (String, Option<String>, Option<serde_json::Value>) {
-    until_true(
-        &database.pool,
-        &format!("exists (select from watchbell.watches where name = '{name}' and status <> 'pending')"),
-        PATIENCE,
-    )
-    .await;
-    let row = format!("select status, error, plan from watchbell.watches where name = '{name}'");
-    sqlx::query_as(AssertSqlSafe(row)).fetch_one(&database.pool).await.unwrap()
 }

@@ -157,6 +157,7 @@ impl Worker {
         let _end = End(Arc::clone(&shared));
         let flusher = tokio::spawn(flusher::flush(Arc::clone(&shared), Session::of(&pool, "finish"), inbox));
         let settler = tokio::spawn(settler::settle(Arc::clone(&shared), Session::of(&pool, "rows"), row_inbox));
+        tokio::spawn(claims::tend(Arc::clone(&shared), Session::of(&pool, "claims")));
         tokio::spawn(listener::listen(Arc::clone(&shared), pool.clone()));
         if shared.config.cluster_metrics {
             tokio::spawn(sampler::sample(Arc::clone(&shared), Session::of(&pool, "metrics")));

@@ -242,9 +242,12 @@ impl Registry {
 }
 
 impl Work {
-    /// Whether it works in a transaction that it is given.
-    pub(crate) fn is_transactional(&self) -> bool {
-        matches!(self, Self::Transactional(_))
+    /// Whether it works in the transaction that moves the rows of a step with this payload.
+    pub(crate) fn is_part_of_the_move(&self, payload: &str) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Transactional(handler) => !handler.works_elsewhere(payload),
+        }
     }
 
     /// Whether it takes all rows of a batch at once.

@@ -31,7 +31,8 @@
 //! ```
 //!
 //! **In a watch** the statement sees the rows that were taken, whole, as the relation `claimed`, and is part of the
-//! transaction that moves them on: `insert into audit select id from claimed`.
+//! transaction that moves them on: `insert into audit select id from claimed`. With `as` it is a transaction of that
+//! login, for each row, and the rows are leased: it may be executed twice for a row whose worker dies just then.
 
 mod claimed;
 mod login;
@@ -39,7 +40,7 @@ mod statement;
 
 use std::{collections::BTreeMap, pin::Pin};
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 
 use super::{
     Context, HandlerError, HandlerResult, Outcome, StatementOver, TransactionalHandler, Tx, extract::payload, fatal,
@@ -73,9 +74,17 @@ impl Sql {
     async fn run(&self, mut tx: Tx, ctx: &Context) -> HandlerResult<Outcome> {
         let payload: Payload = payload(ctx)?;
         if let Some(taken) = ctx.taken() {
-            let over = claimed::over(&payload, &taken.claimed).map_err(fatal)?;
+            let merge = if payload.login.is_none() { claimed::over } else { claimed::merged };
+            let over = merge(&payload, &taken.claimed).map_err(fatal)?;
             let statement = Statement::of(&payload).map_err(fatal)?.over(&over.text, &taken.keys);
-            execute(&mut tx, &statement, &self.own, ctx).await?;
+            match &payload.login {
+                None => execute(&mut tx, &statement, &self.own, ctx).await?,
+                Some(name) => {
+                    let mut transaction = begin(self.login_named(name)?, ctx).await?;
+                    execute(&mut transaction, &statement, self.login_named(name)?, ctx).await?;
+                    transaction.commit().await?;
+                }
+            }
             return Ok(Outcome::Done);
         }
         let statement = Statement::of(&payload).map_err(fatal)?;
@@ -84,8 +93,11 @@ impl Sql {
             return Ok(Outcome::Done);
         };
         // The worker's own transaction stays open meanwhile; it has done nothing and holds no snapshot.
-        let pool = self.logins.get(name).ok_or_else(|| fatal(self.unknown(name)))?;
-        elsewhere(pool, &statement, ctx).await
+        elsewhere(self.login_named(name)?, &statement, ctx).await
+    }
+
+    fn login_named(&self, name: &str) -> HandlerResult<&PgPool> {
+        self.logins.get(name).ok_or_else(|| fatal(self.unknown(name)))
     }
 
     fn unknown(&self, name: &str) -> String {
@@ -104,6 +116,10 @@ impl TransactionalHandler for Sql {
         true
     }
 
+    fn works_elsewhere(&self, payload: &str) -> bool {
+        serde_json::from_str::<Payload>(payload).is_ok_and(|payload| payload.login.is_some())
+    }
+
     fn statement_over(
         &self,
         payload: &str,
@@ -117,12 +133,7 @@ impl TransactionalHandler for Sql {
 /// Statement and end in one transaction of another login. If the answer to the commit is lost, the attempt
 /// is reported as failed; should it have been committed, that report is superseded.
 async fn elsewhere(pool: &PgPool, statement: &Statement<'_>, ctx: &Context) -> HandlerResult<Outcome> {
-    let mut transaction = pool.begin().await?;
-    let limit_ms = ctx.remaining().map_or(0, |left| left.as_millis().max(1));
-    sqlx::query("select set_config('statement_timeout', $1, true)")
-        .bind(format!("{limit_ms}ms"))
-        .execute(&mut *transaction)
-        .await?;
+    let mut transaction = begin(pool, ctx).await?;
     execute(&mut transaction, statement, pool, ctx).await?;
     let is_ours: bool = sqlx::query_scalar("select watchbell.finish_run($1, $2, $3)")
         .bind(ctx.run_id().0)
@@ -136,6 +147,17 @@ async fn elsewhere(pool: &PgPool, statement: &Statement<'_>, ctx: &Context) -> H
         transaction.rollback().await?;
     }
     Ok(Outcome::Recorded(is_ours))
+}
+
+/// Begins a transaction whose statements end with the attempt's time.
+async fn begin(pool: &PgPool, ctx: &Context) -> sqlx::Result<Transaction<'static, Postgres>> {
+    let mut transaction = pool.begin().await?;
+    let limit_ms = ctx.remaining().map_or(0, |left| left.as_millis().max(1));
+    sqlx::query("select set_config('statement_timeout', $1, true)")
+        .bind(format!("{limit_ms}ms"))
+        .execute(&mut *transaction)
+        .await?;
+    Ok(transaction)
 }
 
 /// Executes the statement; when the run is asked to stop, cancels it in the server.

@@ -134,6 +134,12 @@ pub trait TransactionalHandler: Send + Sync + 'static {
         false
     }
 
+    /// Whether, with this payload, it works in another session than the transaction that it is given.
+    #[doc(hidden)]
+    fn works_elsewhere(&self, _payload: &str) -> bool {
+        false
+    }
+
     /// The statement it would execute over the rows that `claimed` selects, given its first parameter's number.
     #[doc(hidden)]
     fn statement_over(

@@ -151,6 +151,11 @@ async fn transactional(
         let _ = time::timeout(ROLLBACK_MAX, transaction.rollback()).await;
         return Err(ended);
     }
+    if run.row.is_some() {
+        // the claim's end is written apart, as any leased row's
+        transaction.commit().await.map_err(failed)?;
+        return Err(ended);
+    }
     let verdict = decide(run.standing(), Event::Succeeded, &RetryPolicy::default());
     let finished = Finished::of(run, waited, verdict);
     record(transaction, finished, executor.now, ctx).await.map_err(failed)

@@ -18,10 +18,11 @@ mod finish;
 mod orphans;
 mod sweep;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, PgConnection, Row};
+use tokio::time::Instant;
 
 pub use self::{
     finish::{Became, finish},
@@ -89,17 +90,16 @@ impl RowClaim {
     }
 }
 
-/// Where a worker goes on in a step's order. In memory only: without it, it begins at the front.
+/// How long looks go on behind one another. Then one begins at the front again, where a row may have come that is
+/// first in the order, or whose next attempt is due.
+const PASS_MAX: Duration = Duration::from_secs(1);
+
+/// Where a worker goes on in a step's order, so that it does not read the same rows that wait for their next attempt
+/// at each look. In memory only: without it, it begins at the front.
 #[derive(Debug, Clone, Default)]
 pub struct Cursor {
     place: Option<Vec<String>>,
-}
-
-impl Cursor {
-    /// Whether the next look begins at the front.
-    pub fn is_at_front(&self) -> bool {
-        self.place.is_none()
-    }
+    began: Option<Instant>,
 }
 
 /// What a claim brought.
@@ -111,7 +111,7 @@ pub struct Claims {
     pub more: bool,
 }
 
-/// Claims up to `limit` rows of a step. One look: from the cursor on, and from the front when that is the end.
+/// Claims up to `limit` rows of a step: from the cursor on, and from the front if nothing is there.
 pub async fn claim(
     conn: &mut PgConnection,
     plan: &Arc<Plan>,
@@ -120,10 +120,29 @@ pub async fn claim(
     limit: i64,
     cursor: &mut Cursor,
 ) -> sqlx::Result<Claims> {
+    let place = cursor.place.take().filter(|_| cursor.began.is_some_and(|began| began.elapsed() < PASS_MAX));
+    if place.is_some() {
+        let claims = look(conn, plan, step, worker, limit, place, cursor).await?;
+        if claims.more || !claims.rows.is_empty() {
+            return Ok(Claims { more: true, ..claims }); // it has not seen the front
+        }
+    }
+    cursor.began = Some(Instant::now());
+    look(conn, plan, step, worker, limit, None, cursor).await
+}
+
+/// One look, behind a place or from the front. `more`: it brought as many rows as it was to.
+async fn look(
+    conn: &mut PgConnection,
+    plan: &Arc<Plan>,
+    step: usize,
+    worker: i32,
+    limit: i64,
+    behind: Option<Vec<String>>,
+    cursor: &mut Cursor,
+) -> sqlx::Result<Claims> {
     let planned = &plan.steps[step];
-    let behind = cursor.place.take();
-    let from_front = behind.is_none();
-    let text = planned.leased.claim(!from_front);
+    let text = planned.leased.claim(behind.is_some());
     let query = sqlx::query(AssertSqlSafe(text));
     let query = behind.iter().flatten().fold(query, |query, part| query.bind(part));
     let answers = query.bind(worker).bind(limit).fetch_all(conn).await?;
@@ -155,8 +174,8 @@ pub async fn claim(
         let row = RowClaim::new(plan, step, key, row, passage, (attempt, crashes));
         rows.push(claimed(row, worker, fence, answer.try_get(8)?));
     }
-    // a short look from the middle has not seen the front
-    Ok(Claims { rows, more: is_full || !from_front })
+    // full and nothing claimed: others were faster, or the watch was edited since it was planned
+    Ok(Claims { more: is_full && !rows.is_empty(), rows })
 }
 
 /// A claimed row in the form in which a worker holds what it has in hand. Its number is that of the passage, negative:

@@ -103,7 +103,7 @@ impl Plan {
             if mode == Some(Mode::Transactional) {
                 try_statement(conn, step, &statements, registry).await?;
             }
-            let leased = Leased::of(&statements, &table, step);
+            let leased = Leased::of(&statements, watch.version, &table, step);
             steps.push(Planned { step: step.clone(), mode, reason, statements, leased });
         }
         advice.dedup();
@@ -153,7 +153,7 @@ fn choose(step: &Step, registry: &Registry) -> Result<(Option<Mode>, String)> {
     let Some(entry) = registry.get(name) else {
         return Ok((None, format!("no worker that has the handler \"{name}\" has planned it yet")));
     };
-    let is_transactional = entry.work.is_transactional();
+    let is_transactional = entry.work.is_part_of_the_move(&step.payload);
     Ok(match (step.mode, is_transactional) {
         (None, true) => {
             (Some(Mode::Transactional), format!("the handler \"{name}\" works in the transaction that moves the rows"))
@@ -165,11 +165,7 @@ fn choose(step: &Step, registry: &Registry) -> Result<(Option<Mode>, String)> {
             let problem = format!("transactional, but the handler \"{name}\" takes no transaction; use auto or leased");
             return Err(Error::invalid("mode", problem));
         }
-        (Some(Mode::Leased), true) => {
-            let problem =
-                format!("leased, but the handler \"{name}\" works in a transaction; use auto or transactional");
-            return Err(Error::invalid("mode", problem));
-        }
+        // then its transaction is one of its own, for each row, and may be executed twice
         (Some(mode), _) => (Some(mode), "as asked for".to_owned()),
     })
 }

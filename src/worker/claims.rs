@@ -1,11 +1,22 @@
-//! What the poller does about claims of watched rows that nobody works on: those of dead workers, and those of this
-//! worker that it never heard of. The salvage of runs, for rows.
+//! Claims of watched rows that nobody works on: those of dead workers, those of this worker that it never heard of,
+//! and those whose rows moved on. The salvage of runs, for rows.
+//!
+//! A task and a connection of its own, since it ends rows of people's own tables: a slow trigger there is not to hold
+//! up runs. It sleeps until it is told of a death, or of a connection that broke, and looks once a minute anyway.
 
-use std::{collections::HashMap, collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use sqlx::PgConnection;
+use tokio::time::{self, Instant};
 
-use super::shared::Shared;
+use super::{
+    session::{Session, within},
+    shared::{Phase, Shared},
+};
 use crate::{
     lifecycle::{
         finish::Finished,
@@ -17,12 +28,63 @@ use crate::{
 
 type Plans = HashMap<i64, Arc<Plan>>;
 
-/// Takes back what dead workers had claimed. True: all of it.
-pub(super) async fn rescue(shared: &Shared, conn: &mut PgConnection) -> sqlx::Result<bool> {
-    let plans = shared.plans();
-    if plans.is_empty() {
-        return Ok(true);
+const EVERY: Duration = Duration::from_secs(60);
+/// After a look that could not end all it found, or found what may only be on its way.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Looks after claims until the worker is over.
+pub(super) async fn tend(shared: Arc<Shared>, mut session: Session) {
+    let mut seen = HashSet::new();
+    let mut next_sweep = Instant::now() + EVERY.mul_f64(0.5 + fastrand::f64());
+    let mut pause = EVERY;
+    loop {
+        tokio::select! {
+            () = shared.abandoned.notified() => {}
+            () = time::sleep(pause) => {}
+            () = shared.at_least(Phase::Over) => break,
+        }
+        pause = EVERY;
+        if shared.plans().is_empty() {
+            continue;
+        }
+        let is_time = next_sweep <= Instant::now();
+        if is_time {
+            next_sweep = Instant::now() + EVERY.mul_f64(0.9 + fastrand::f64() / 5.0);
+        }
+        let deadline = session.deadline();
+        let result = match session.connection().await {
+            Ok(connection) => within(deadline, pass(&shared, connection, &mut seen, is_time)).await,
+            Err(error) => Err(error),
+        };
+        match session.settle(result) {
+            Ok(all) => pause = if all { EVERY } else { AGAIN },
+            Err(error) => {
+                tracing::warn!(%error, "claims of rows could not be looked after; trying again");
+                pause = AGAIN;
+            }
+        }
     }
+    session.close().await;
+}
+
+/// One pass. False: look again soon.
+async fn pass(
+    shared: &Shared,
+    conn: &mut PgConnection,
+    seen: &mut HashSet<(i64, i64)>,
+    sweeps: bool,
+) -> sqlx::Result<bool> {
+    let rescued = rescue(shared, conn).await?;
+    strays(shared, conn, seen).await?;
+    if sweeps {
+        sweep(shared, conn).await?;
+    }
+    Ok(rescued && seen.is_empty())
+}
+
+/// Takes back what dead workers had claimed. True: all of it.
+async fn rescue(shared: &Shared, conn: &mut PgConnection) -> sqlx::Result<bool> {
+    let plans = shared.plans();
     loop {
         let orphans = leased::orphans(conn).await?;
         if orphans.is_empty() {
@@ -41,15 +103,11 @@ pub(super) async fn rescue(shared: &Shared, conn: &mut PgConnection) -> sqlx::Re
 }
 
 /// Gives back claims of this worker whose reply was lost: what this look finds and the one before it did.
-pub(super) async fn strays(
-    shared: &Shared,
-    conn: &mut PgConnection,
-    seen: &mut HashSet<(i64, i64)>,
-) -> sqlx::Result<()> {
-    let plans = shared.plans();
-    if plans.is_empty() {
-        return Ok(());
+async fn strays(shared: &Shared, conn: &mut PgConnection, seen: &mut HashSet<(i64, i64)>) -> sqlx::Result<()> {
+    if !shared.may_claim() || shared.backlog.load(Ordering::Relaxed) > 0 {
+        return Ok(()); // what it let go may be on its way still
     }
+    let plans = shared.plans();
     let held: Vec<i64> = shared.held_ids().into_iter().map(|id| -id).collect();
     let found = leased::strays(conn, shared.worker(), &held).await?;
     let (known, new): (Vec<_>, Vec<_>) = found.into_iter().partition(|stray| seen.contains(&stray.mark()));
@@ -62,10 +120,10 @@ pub(super) async fn strays(
     Ok(())
 }
 
-/// Clears away, about once a minute, what waits for rows that will not come.
-pub(super) async fn sweep(shared: &Shared, conn: &mut PgConnection) -> sqlx::Result<()> {
+/// Clears away what waits for rows that will not come.
+async fn sweep(shared: &Shared, conn: &mut PgConnection) -> sqlx::Result<()> {
     let plans = shared.plans();
-    if plans.is_empty() || !leased::forget(conn).await? {
+    if !leased::forget(conn).await? {
         return Ok(());
     }
     for plan in plans.values() {

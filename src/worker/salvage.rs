@@ -6,10 +6,7 @@ use std::{collections::HashSet, sync::atomic::Ordering, time::Duration};
 use sqlx::PgConnection;
 use tokio::time::Instant;
 
-use super::{
-    claims,
-    shared::{Shared, take},
-};
+use super::shared::{Shared, take};
 use crate::{
     lifecycle::{
         finish::{Finished, finish},
@@ -37,14 +34,12 @@ pub(super) struct Salvage {
     look_until: Instant,
     /// What the last look found, with their fences.
     strays: HashSet<(i64, i64)>,
-    /// The same of watched rows.
-    stray_rows: HashSet<(i64, i64)>,
     next_orphans: Instant,
 }
 
 impl Salvage {
     pub(super) fn new(now: Instant) -> Self {
-        Self { next_look: None, look_until: now, strays: HashSet::new(), stray_rows: HashSet::new(), next_orphans: now }
+        Self { next_look: None, look_until: now, strays: HashSet::new(), next_orphans: now }
     }
 
     /// A claim may have been committed and its reply lost.
@@ -62,8 +57,7 @@ impl Salvage {
     pub(super) async fn every_minute(&mut self, shared: &Shared, conn: &mut PgConnection) -> sqlx::Result<()> {
         self.next_look.get_or_insert_with(Instant::now);
         self.next_orphans = Instant::now();
-        self.rescue(shared, conn).await?;
-        claims::sweep(shared, conn).await
+        self.rescue(shared, conn).await
     }
 
     /// Declares the dead, and takes back what they held.
@@ -82,6 +76,7 @@ impl Salvage {
         if dead.is_empty() && !asked && Instant::now() < self.next_orphans {
             return Ok(());
         }
+        shared.abandoned.notify_one(); // the dead may have had watched rows too
         let began = Instant::now();
         loop {
             let orphans = rescue::orphans_counted(conn, Some(&shared.meters)).await?;
@@ -91,9 +86,6 @@ impl Salvage {
             if found == 0 {
                 if !dead.is_empty() && prune::end_stranded(conn, true, None).await? > 0 {
                     shared.duties.fire.store(true, Ordering::Release);
-                }
-                if !claims::rescue(shared, conn).await? {
-                    self.next_orphans = Instant::now();
                 }
                 return Ok(());
             }
@@ -120,12 +112,11 @@ impl Salvage {
         if !shared.may_claim() || shared.backlog.load(Ordering::Relaxed) > 0 {
             return Ok(());
         }
-        claims::strays(shared, conn, &mut self.stray_rows).await?;
         let found = rescue::strays(conn, shared.worker(), &shared.held_ids()).await?;
         let (known, new): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|stray| self.strays.contains(&(stray.id, stray.fence)));
         self.strays = new.iter().map(|stray| (stray.id, stray.fence)).collect();
-        if new.is_empty() && self.stray_rows.is_empty() && Instant::now() > self.look_until {
+        if new.is_empty() && Instant::now() > self.look_until {
             self.next_look = None;
         }
         if !known.is_empty() {

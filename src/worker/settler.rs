@@ -35,7 +35,7 @@ const LAST_TRY: Duration = Duration::from_secs(30);
 
 /// Writes what comes in until the worker is over and nothing is left.
 pub(super) async fn settle(shared: Arc<Shared>, session: Session, inbox: UnboundedReceiver<Finished>) {
-    let mut settler = Settler { shared, session, inbox, waiting: vec![], last_try: None };
+    let mut settler = Settler { shared, session, inbox, waiting: vec![], last_try: None, elsewhere: false };
     while settler.gather().await {
         let batch = std::mem::take(&mut settler.waiting);
         let (now, later): (Vec<_>, Vec<_>) = batch.into_iter().partition(|one| one.not_before <= Instant::now());
@@ -43,6 +43,7 @@ pub(super) async fn settle(shared: Arc<Shared>, session: Session, inbox: Unbound
         for group in by_step(now) {
             settler.write_all(group).await;
         }
+        settler.tell_others().await;
         if settler.is_at_the_end() {
             break;
         }
@@ -56,6 +57,8 @@ struct Settler {
     inbox: UnboundedReceiver<Finished>,
     waiting: Vec<Verdict>,
     last_try: Option<Instant>,
+    /// Rows came to a step that this worker has no handler for.
+    elsewhere: bool,
 }
 
 /// A verdict on its way.
@@ -142,6 +145,23 @@ impl Settler {
         self.session.settle(result)
     }
 
+    /// Wakes the workers that have the handler for where rows have come to.
+    async fn tell_others(&mut self) {
+        if !std::mem::take(&mut self.elsewhere) {
+            return;
+        }
+        let deadline = self.session.deadline();
+        let told = match self.session.connection().await {
+            Ok(connection) => {
+                within(deadline, sqlx::query("select pg_notify('watchbell', 'watches')").execute(connection)).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = self.session.settle(told) {
+            tracing::debug!(%error, "other workers could not be woken; they poll");
+        }
+    }
+
     fn settled(&mut self, group: Vec<Verdict>, became: &[Became]) {
         let mut onward = false;
         for (mut one, became) in group.into_iter().zip(became) {
@@ -159,7 +179,10 @@ impl Settler {
                         Status::Pending => &row.planned().step.from,
                         _ => &row.planned().step.error,
                     };
-                    onward |= row.plan.watch.step(to).is_some();
+                    if let Some(next) = row.plan.watch.step(to) {
+                        onward = true;
+                        self.elsewhere |= self.shared.executor.registry.get(&next.handler).is_none();
+                    }
                 }
                 Became::Changed => {
                     tracing::info!(watch, ?key, "somebody else had moved or deleted the row: left as it is");

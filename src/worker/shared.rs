@@ -104,6 +104,8 @@ pub(super) struct Shared {
     pub(super) watches: Hearsay,
     /// Wakes whoever takes rows of watches.
     pub(super) watching: Notify,
+    /// Claims of watched rows may be nobody's.
+    pub(super) abandoned: Notify,
     pub(super) slots: Semaphore,
     /// Places of handlers that have only so many.
     pub(super) rooms: Rooms,
@@ -174,6 +176,7 @@ impl Shared {
             claiming_rows: tokio::sync::Mutex::default(),
             watches: Hearsay::default(),
             watching: Notify::new(),
+            abandoned: Notify::new(),
             alone: RwLock::new(()),
             backlog: AtomicUsize::new(0),
             next_due: Mutex::new(None),

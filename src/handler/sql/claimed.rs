@@ -8,14 +8,19 @@ use crate::handler::{
     lexer::{Kind, pieces},
 };
 
-/// The payload's statement with `claimed` among its common table expressions: `select` gives its rows, and has its
-/// parameters behind the statement's own.
+/// The payload's statement as part of the transaction that moves the rows.
 pub(super) fn over(payload: &Payload, claimed: &dyn Fn(usize) -> String) -> Result<StatementOver, String> {
     if let Some(login) = &payload.login {
         return Err(format!(
             "\"as\": \"{login}\" would be another session, which cannot be part of the transaction that moves the rows"
         ));
     }
+    merged(payload, claimed)
+}
+
+/// The payload's statement with `claimed` among its common table expressions: `claimed` gives the query for its rows,
+/// whose parameters stand behind the statement's own.
+pub(super) fn merged(payload: &Payload, claimed: &dyn Fn(usize) -> String) -> Result<StatementOver, String> {
     let args = Statement::of(payload)?.args().len();
     let text = &payload.statement;
     let with = format!("claimed as materialized ({})", claimed(args + 1));
@@ -60,7 +65,7 @@ fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
 mod tests {
     use super::*;
 
-    fn merged(statement: &str, args: &str) -> Result<String, String> {
+    fn text_of(statement: &str, args: &str) -> Result<String, String> {
         let json = format!("{{\"statement\": {}, \"args\": {args}}}", serde_json::Value::from(statement));
         let payload: Payload = serde_json::from_str(&json).unwrap();
         over(&payload, &|first| format!("t ${first}")).map(|over| over.text)
@@ -86,7 +91,7 @@ mod tests {
             ),
             ("(select 1)", "[1, 2]", "with claimed as materialized (t $3) (select 1)"),
         ] {
-            let text = merged(statement, args).unwrap();
+            let text = text_of(statement, args).unwrap();
             assert_eq!(
                 text.replace("materialized (t", "materialized (t").replace("  ", " "),
                 wanted.replace("  ", " "),
@@ -95,7 +100,7 @@ mod tests {
         }
         for refused in ["do $$ begin end $$", "call x()", "truncate a", "create table x ()"] {
             assert!(
-                merged(refused, "[]").unwrap_err().contains("SELECT, INSERT, UPDATE, DELETE or MERGE"),
+                text_of(refused, "[]").unwrap_err().contains("SELECT, INSERT, UPDATE, DELETE or MERGE"),
                 "{refused}"
             );
         }

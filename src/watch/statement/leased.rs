@@ -11,6 +11,8 @@ use crate::watch::{Step, Table, quote};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leased {
     statements: Statements,
+    /// The watch as it was planned: what was edited, paused or deleted since claims nothing.
+    version: i64,
     step: String,
     /// The states as in SQL: while the handler works, if it is another; after success; after the last failure.
     via: Option<String>,
@@ -22,8 +24,9 @@ pub struct Leased {
 
 impl Leased {
     /// Of a step over its table.
-    pub fn of(statements: &Statements, table: &Table, step: &Step) -> Self {
+    pub fn of(statements: &Statements, version: i64, table: &Table, step: &Step) -> Self {
         Self {
+            version,
             statements: statements.clone(),
             step: quote::literal(&step.from),
             via: step.via.as_ref().map(|via| table.state(via)),
@@ -62,6 +65,7 @@ impl Leased {
     select {watch}, x.key, {step}, {worker}, (select watchbell.instant()), 1, 1 from taken x
     where (select w.state = 'running' and w.lease_until > watchbell.instant()
            from watchbell.workers w where w.id = {worker})
+      and (select w.paused_at is null and w.version = {version} from watchbell.watches w where w.id = {watch})
     on conflict (watch_id, key) do update
     set step = excluded.step, claimed_by = excluded.claimed_by, claimed_at = excluded.claimed_at, fence = c.fence + 1,
         id = case when c.step = excluded.step then c.id else excluded.id end,
@@ -78,6 +82,7 @@ union all
 select c.key, null, null, c.id, c.fence, c.attempt, c.crashes, c.data::text, c.claimed_at from claims c",
             take = s.take(&limit, behind),
             watch = s.watch,
+            version = self.version,
             step = self.step,
         )
     }

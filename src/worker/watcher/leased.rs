@@ -35,6 +35,7 @@ pub(super) async fn work(step: Step) {
             Ok(Ok(_)) => rest.brought(),
             Ok(Err(wait)) => rest.exactly(wait),
             Err(error) => {
+                shared.abandoned.notify_one(); // a claim may have been committed and its reply lost
                 let first = rest.failed();
                 step.complain(&error, first).await;
             }

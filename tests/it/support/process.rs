@@ -69,6 +69,7 @@ impl Orders {
     pub fn worker(&self) -> watchbell::worker::Builder {
         let pool = PgPoolOptions::new().max_connections(4).connect_lazy(&self.url).unwrap();
         let (work, crash, effect) = (self.journal.clone(), self.journal.clone(), self.journal.clone());
+        let host = self.journal.clone();
         Worker::builder(pool)
             .config(self.config())
             .handler("work", move |task: Task, ctx: Context| {
@@ -83,6 +84,19 @@ impl Orders {
                         }
                     }
                     HandlerResult::Ok(())
+                }
+            })
+            .handler("host", move |task: Task, ctx: Context| {
+                let journal = host.clone();
+                async move {
+                    note(&journal, &ctx, "start");
+                    tokio::select! {
+                        () = tokio::time::sleep(task.takes(&ctx)) => HandlerResult::Ok(()),
+                        () = ctx.cancelled() => {
+                            note(&journal, &ctx, "stop");
+                            Err("asked to stop".into())
+                        }
+                    }
                 }
             })
             .handler("crash", move |ctx: Context| {

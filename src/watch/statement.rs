@@ -71,8 +71,23 @@ impl Statements {
     }
 
     /// The key of a row as `watch_claims` has it: `array[t."id"::text collate "C"]`.
+    ///
+    /// The same text in every session, or two workers would claim one row: a moment is written in UTC, and a date in
+    /// ISO's form, whatever the sessions' time zone and date style are.
     pub fn key_of(&self, alias: &str) -> String {
-        let part = |column: &Column| format!("{alias}.{}::text collate \"C\"", quote::name(&column.name));
+        let part = |column: &Column| {
+            let name = format!("{alias}.{}", quote::name(&column.name));
+            match column.sql_type.as_str() {
+                r#""pg_catalog"."timestamptz""# => format!(
+                    "(case when isfinite({name}) then (to_jsonb({name} at time zone 'UTC') #>> '{{}}') || 'Z' \
+                     else {name}::text end) collate \"C\""
+                ),
+                r#""pg_catalog"."timestamp""# | r#""pg_catalog"."date""# => {
+                    format!("(to_jsonb({name}) #>> '{{}}') collate \"C\"")
+                }
+                _ => format!("{name}::text collate \"C\""),
+            }
+        };
         format!("array[{}]", listed(self.key.iter().map(part)))
     }
 

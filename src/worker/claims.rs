@@ -103,11 +103,7 @@ async fn rescue(shared: &Shared, conn: &mut PgConnection) -> sqlx::Result<bool> 
 }
 
 /// Gives back claims of this worker whose reply was lost: what this look finds and the one before it did.
-async fn strays(
-    shared: &Shared,
-    conn: &mut PgConnection,
-    seen: &mut HashSet<(i64, i64)>,
-) -> sqlx::Result<()> {
+async fn strays(shared: &Shared, conn: &mut PgConnection, seen: &mut HashSet<(i64, i64)>) -> sqlx::Result<()> {
     if !shared.may_claim() || shared.backlog.load(Ordering::Relaxed) > 0 {
         return Ok(()); // what it let go may be on its way still
     }

@@ -221,8 +221,7 @@ async fn nothing_deadlocks_at_six_connections_while_owners_change_their_rows() {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                     continue;
                 }
-                let batch: Vec<(&RowClaim, &Finished)> =
-                    ends.iter().map(|f| (&**f.row.as_ref().unwrap(), f)).collect();
+                let batch: Vec<(&RowClaim, &Finished)> = ends.iter().map(|f| (&**f.row.as_ref().unwrap(), f)).collect();
                 if let Some((first, _)) = batch.first() {
                     let became = finish(&mut sql, first.planned(), &batch).await.unwrap();
                     count += became.iter().filter(|became| **became == Became::Moved).count();

@@ -72,7 +72,10 @@ async fn http_sends_the_row_and_one_key_for_all_attempts() {
         (json!({"url": url, "method": "GET"}), "GET - 1", ""),
         (json!({"url": url, "body": {"own": 1}}), "POST application/json 1", "{\"own\":1}"),
     ] {
-        sqlx::raw_sql("delete from watchbell.watches; update orders set status = 'pending'").execute(pool).await.unwrap();
+        sqlx::raw_sql("delete from watchbell.watches; update orders set status = 'pending'")
+            .execute(pool)
+            .await
+            .unwrap();
         watch(pool, "http", &payload).await;
         until_true(pool, "not exists (select from orders where status <> 'normal')", PATIENCE).await;
         let sent = std::mem::take(&mut *calls.lock().unwrap());
@@ -129,7 +132,8 @@ async fn sql_under_another_login_is_leased_and_sees_each_row_as_claimed() {
 
 #[tokio::test]
 async fn a_transactional_handler_may_be_leased_when_it_takes_long() {
-    let database = watched("sql", &json!({"statement": "insert into bills select no from claimed, pg_sleep(0.1)"})).await;
+    let database =
+        watched("sql", &json!({"statement": "insert into bills select no from claimed, pg_sleep(0.1)"})).await;
     let pool = &database.pool;
     let asked = "create table bills (no int); update watchbell.watches set mode = 'leased'";
     sqlx::raw_sql(asked).execute(pool).await.unwrap();

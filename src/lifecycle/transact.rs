@@ -27,7 +27,7 @@ use crate::{
     Error,
     handler::{TransactionalHandler, Work},
     run::transition::{CRASHES_MAX, Event},
-    watch::{Key, Plan, Planned, Statements, plan::try_statement},
+    watch::{Key, Plan, Planned, plan::try_statement},
 };
 use attempt::Called;
 
@@ -180,20 +180,28 @@ impl<'a> Batch<'a> {
             return Ok(self.worked);
         }
         let hand = self.hand();
-        if !self.has_statement {
-            watch_crashed::note(&self.line.own, hand, rows.iter().map(|row| &row.key)).await?;
+        if self.has_statement {
+            self.finish(transaction, &rows).await?;
+            return Ok(self.worked);
         }
-        let handled = self.handle(transaction, &rows).await?;
-        if let Some(mut transaction) = handled {
-            if !self.has_statement {
-                watch_crashed::over(&mut *transaction, hand).await?;
-            }
-            self.end(&mut transaction).await?;
-            transaction.commit().await?;
-        } else if !self.has_statement {
+        watch_crashed::note(&self.line.own, hand, rows.iter().map(|row| &row.key)).await?;
+        let ended = self.finish(transaction, &rows).await;
+        // what was rolled back is still noted: nobody else would take these rows
+        if !matches!(ended, Ok(true)) {
             watch_crashed::over(&self.line.own, hand).await?;
         }
-        Ok(self.worked)
+        ended.map(|_| self.worked)
+    }
+
+    /// Handles the rows and commits. False: the transaction was lost.
+    async fn finish(&mut self, transaction: Transaction<'static, Postgres>, rows: &[Got]) -> sqlx::Result<bool> {
+        let Some(mut transaction) = self.handle(transaction, rows).await? else { return Ok(false) };
+        if !self.has_statement {
+            watch_crashed::over(&mut *transaction, self.hand()).await?;
+        }
+        self.end(&mut transaction).await?;
+        transaction.commit().await?;
+        Ok(true)
     }
 
     fn hand(&self) -> Hand<'a> {
@@ -214,8 +222,12 @@ impl<'a> Batch<'a> {
     async fn take(&mut self, transaction: &mut Transaction<'static, Postgres>) -> sqlx::Result<Vec<Got>> {
         let (statements, behind) = (&self.planned.statements, self.ask.behind.take());
         let limit = if self.in_sets { self.ask.rows } else { self.ask.rows.min(SAVEPOINTS_MAX) };
-        let take = if self.has_statement { Statements::take_keys } else { Statements::take };
-        let query = sqlx::query(AssertSqlSafe(take(statements, &limit, behind.is_some()))).persistent(false);
+        let take = if self.has_statement {
+            statements.take_keys(&limit, behind.is_some())
+        } else {
+            statements.take_spared(&limit, behind.is_some(), self.ask.worker)
+        };
+        let query = sqlx::query(AssertSqlSafe(take)).persistent(false);
         let query = behind.into_iter().flatten().fold(query, |query, part| query.bind(part));
         let found = query.fetch_all(&mut **transaction).await?;
         let mut rows = found.iter().map(got).collect::<sqlx::Result<Vec<Got>>>()?;

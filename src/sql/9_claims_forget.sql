@@ -1,9 +1,16 @@
--- Leased, forget: what is left of watches that are gone, and counts of workers that are: those are added to one row.
+-- Leased, forget: what is left of watches and steps that are gone, and counts of workers that are: those are added to
+-- one row.
 with gone as (
     delete from watchbell.watch_claims c
     where (c.watch_id, c.key) in (
         select c.watch_id, c.key from watchbell.watch_claims c
-        where not exists (select from watchbell.watches w where w.id = c.watch_id)
+        where not exists (
+                  select from watchbell.watches w
+                  where w.id = c.watch_id
+                    and case when jsonb_typeof(w.transitions) = 'array'
+                             then exists (select from jsonb_array_elements(w.transitions) t (step)
+                                          where coalesce(t.step ->> 'from', w.from_state) = c.step)
+                             else c.step = w.from_state end)
           and not exists (select from watchbell.workers w
                           where w.id = c.claimed_by and w.state in ('starting', 'running', 'draining'))
         limit 1000

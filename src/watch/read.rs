@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use super::{Mode, Rate, Step, Watch};
@@ -17,7 +18,7 @@ pub struct Listed {
     /// Its number.
     pub id: i64,
     /// Its edits and its plan, as one mark: another mark means it is to be read anew.
-    pub mark: (i64, Option<chrono::DateTime<chrono::Utc>>, bool),
+    pub mark: (i64, Option<DateTime<Utc>>, bool, Option<DateTime<Utc>>),
     /// A worker is to plan it now.
     pub unplanned: bool,
 }
@@ -26,7 +27,8 @@ pub struct Listed {
 pub async fn list(conn: &mut PgConnection) -> sqlx::Result<Vec<Listed>> {
     let rows = sqlx::query(LIST).fetch_all(conn).await?;
     let line = |row: &PgRow| {
-        let mark = (row.try_get("version")?, row.try_get("planned_at")?, row.try_get("paused")?);
+        let pause = (row.try_get("paused")?, row.try_get("paused_until")?);
+        let mark = (row.try_get("version")?, row.try_get("planned_at")?, pause.0, pause.1);
         Ok(Listed { id: row.try_get("id")?, mark, unplanned: row.try_get("unplanned")? })
     };
     rows.iter().map(line).collect()

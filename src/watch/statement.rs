@@ -71,8 +71,23 @@ impl Statements {
     }
 
     /// The key of a row as `watch_claims` has it: `array[t."id"::text collate "C"]`.
+    ///
+    /// The same text in every session, or two workers would claim one row: a moment is written in UTC, and a date in
+    /// ISO's form, whatever the sessions' time zone and date style are.
     pub fn key_of(&self, alias: &str) -> String {
-        let part = |column: &Column| format!("{alias}.{}::text collate \"C\"", quote::name(&column.name));
+        let part = |column: &Column| {
+            let name = format!("{alias}.{}", quote::name(&column.name));
+            match column.sql_type.as_str() {
+                r#""pg_catalog"."timestamptz""# => format!(
+                    "(case when isfinite({name}) then (to_jsonb({name} at time zone 'UTC') #>> '{{}}') || 'Z' \
+                     else {name}::text end) collate \"C\""
+                ),
+                r#""pg_catalog"."timestamp""# | r#""pg_catalog"."date""# => {
+                    format!("(to_jsonb({name}) #>> '{{}}') collate \"C\"")
+                }
+                _ => format!("{name}::text collate \"C\""),
+            }
+        };
         format!("array[{}]", listed(self.key.iter().map(part)))
     }
 
@@ -111,15 +126,29 @@ impl Statements {
     /// `offset 0` keeps the look at the claims what it is, one probe of its key for each row read: as a join it could
     /// be hashed, and the rows read would no longer come in order until there are enough.
     pub fn take(&self, limit: &dyn fmt::Display, behind: bool) -> String {
-        self.taking(limit, behind, &format!("to_jsonb({})::text", self.alias))
+        self.taking(limit, behind, &format!("to_jsonb({})::text", self.alias), "")
+    }
+
+    /// The same without rows that another worker than this one has in hand: if it died with them, its locks are gone,
+    /// and they must be charged with that before anybody tries them again.
+    pub fn take_spared(&self, limit: &dyn fmt::Display, behind: bool, worker: i32) -> String {
+        let spared = format!(
+            "\n  and to_jsonb({}) not in (\n      \
+                 select e.value from watchbell.worker_batches b cross join lateral jsonb_array_elements(b.keys) e\n      \
+                 where b.watch_id = {} and b.step = ({})::text and b.worker_id <> {worker})",
+            self.key_of(&self.alias),
+            self.watch,
+            self.from,
+        );
+        self.taking(limit, behind, &format!("to_jsonb({})::text", self.alias), &spared)
     }
 
     /// The same without the rows themselves: null in their place.
     pub fn take_keys(&self, limit: &dyn fmt::Display, behind: bool) -> String {
-        self.taking(limit, behind, "null::text")
+        self.taking(limit, behind, "null::text", "")
     }
 
-    fn taking(&self, limit: &dyn fmt::Display, behind: bool, row: &str) -> String {
+    fn taking(&self, limit: &dyn fmt::Display, behind: bool, row: &str, spared: &str) -> String {
         let (alias, claimed) = (&self.alias, self.key_of(&self.alias));
         let place = listed(self.order.iter().map(|(column, _, _)| format!("{alias}.{column}::text")));
         format!(
@@ -131,7 +160,7 @@ impl Statements {
                  where c.watch_id = {} and c.key = {claimed}\n      \
                  and (c.step = ({from})::text or c.claimed_by is not null) offset 0\n\
              ) as watchbell_claim (watchbell_attempt, watchbell_crashes, watchbell_by, watchbell_due) on true\n\
-             where {}{}\n  \
+             where {}{}{spared}\n  \
                and (watchbell_claim.watchbell_attempt is null\n       \
                     or (watchbell_claim.watchbell_by is null \
              and watchbell_claim.watchbell_due <= (select watchbell.instant())))\n\

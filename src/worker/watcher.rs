@@ -50,6 +50,8 @@ const OWN: u32 = 3;
 const OPEN_MAX: u32 = 8;
 /// How long planning one watch may take.
 const PLAN_MAX: Duration = Duration::from_secs(10);
+/// Until a watch is planned again whose table somebody had locked.
+const PLAN_AGAIN: Duration = Duration::from_secs(3);
 /// Between two readings of the list without a reason.
 const READ_AGAIN: Duration = Duration::from_secs(60);
 /// Between two writings of what was done.
@@ -132,7 +134,7 @@ async fn some_watch(shared: &Shared) {
 /// transactions that it is about.
 fn own(pool: &PgPool) -> PgPool {
     let options: PgConnectOptions = (*pool.connect_options()).clone().application_name("watchbell watch");
-    let options = options.options(SETTINGS).options([("synchronous_commit", "off")]);
+    let options = options.options(SETTINGS).options([("synchronous_commit", "off"), ("lock_timeout", "1s")]);
     let options = options.log_statements(tracing::log::LevelFilter::Off);
     PgPoolOptions::new()
         .max_connections(OWN)
@@ -153,13 +155,16 @@ impl Watcher {
     async fn work(mut self) {
         let shared = Arc::clone(&self.all.shared);
         let mut read_at = Instant::now();
-        let mut crashed_at = Instant::now();
+        let (mut crashed_at, mut tally_at) = (Instant::now(), Instant::now());
         while shared.phase() == Phase::Running {
             let mark = shared.watches.mark();
             if mark != self.seen || read_at <= Instant::now() {
                 read_at = Instant::now() + READ_AGAIN;
                 match self.read().await {
-                    Ok(()) => self.seen = mark,
+                    Ok(all_planned) => {
+                        self.seen = mark;
+                        read_at = if all_planned { read_at } else { Instant::now() + PLAN_AGAIN };
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "watches could not be read; trying again");
                         read_at = Instant::now() + Duration::from_secs(1);
@@ -172,10 +177,13 @@ impl Watcher {
                 self.charge_the_dead().await;
             }
             self.resume().await;
-            self.all.tally.write(&self.all).await;
-            let pause = if self.all.tally.is_empty() { READ_AGAIN } else { TALLY_PAUSE };
+            if tally_at <= Instant::now() && !self.all.tally.is_empty() {
+                tally_at = Instant::now() + TALLY_PAUSE;
+                self.all.tally.write(&self.all).await;
+            }
+            let tells = if self.all.tally.is_empty() { read_at } else { tally_at };
             let resumes = self.working.values().filter_map(|working| working.resumes).min();
-            let until = resumes.into_iter().fold((Instant::now() + pause).min(read_at).min(crashed_at), Ord::min);
+            let until = resumes.into_iter().fold(tells.min(read_at).min(crashed_at), Ord::min);
             tokio::select! {
                 () = time::sleep_until(until) => {}
                 () = shared.watches.news.notified() => {
@@ -192,8 +200,9 @@ impl Watcher {
         self.drain().await;
     }
 
-    /// Reads the list, plans what changed, and begins its steps anew.
-    async fn read(&mut self) -> sqlx::Result<()> {
+    /// Reads the list, plans what changed, and begins its steps anew. False: some could not be planned now.
+    async fn read(&mut self) -> sqlx::Result<bool> {
+        let mut all_planned = true;
         let mut conn = self.all.own.acquire().await?;
         let list = within(PLAN_MAX, read::list(&mut conn)).await?;
         self.working.retain(|id, working| {
@@ -217,14 +226,18 @@ impl Watcher {
                 }
                 Ok(Ok(Found::Gone)) => self.end(listed.id),
                 Ok(Err(Error::Database(error))) if error.as_database_error().is_none() => return Err(error),
-                Ok(Err(error)) => tracing::warn!(watch = listed.id, %error, "it could not be planned"),
+                // somebody may hold its table: the others go on
+                Ok(Err(error)) => {
+                    tracing::warn!(watch = listed.id, %error, "it could not be planned; trying again");
+                    all_planned = false;
+                }
                 Err(_) => {
                     tracing::warn!(watch = listed.id, "it could not be planned within {PLAN_MAX:?}");
                     return Err(sqlx::Error::PoolTimedOut); // the connection is in the middle of something
                 }
             }
         }
-        Ok(())
+        Ok(all_planned)
     }
 
     fn end(&mut self, id: i64) {

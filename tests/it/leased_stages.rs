@@ -222,6 +222,29 @@ async fn a_dead_workers_rows_go_on_elsewhere_and_its_late_end_is_refused() {
 }
 
 #[tokio::test]
+async fn a_claim_whose_reply_was_lost_is_given_back_as_it_was() {
+    let mut stage = Stage::new(HOSTS, VIA).await;
+    let rows = stage.claim(2).await;
+    let plans = HashMap::from([(stage.plan.watch.id, Arc::clone(&stage.plan))]);
+    let strays = leased::strays(&mut stage.scene.sql, stage.worker.id(), &[-rows[0].id]).await.unwrap();
+    let back: Vec<Finished> = strays.iter().filter_map(|stray| stray.verdict(&plans, Event::GivenBack)).collect();
+    assert_eq!(keys(std::slice::from_ref(&rows[1])), back[0].row.as_ref().unwrap().key());
+    assert_eq!(finish(&mut stage.scene.sql, &back).await, [Became::Moved]);
+    assert_eq!(stage.states("id limit 3").await, ["working", "pending", "pending"]);
+    assert_eq!(stage.claim(1).await.pop().unwrap().attempt, 1);
+}
+
+#[tokio::test]
+async fn a_watch_that_was_edited_paused_or_deleted_claims_nothing_by_its_old_plan() {
+    for change in ["update watchbell.watches set paused_at = now()", "delete from watchbell.watches"] {
+        let mut stage = Stage::new(HOSTS, VIA).await;
+        stage.scene.psql(change).await;
+        assert!(stage.claim(5).await.is_empty(), "{change}");
+        assert_eq!(stage.count("hosts where status = 'pending'").await, 10);
+    }
+}
+
+#[tokio::test]
 async fn a_row_that_took_three_workers_down_is_given_up_and_others_go_on() {
     let mut stage = Stage::new(HOSTS, VIA).await;
     stage.scene.psql("update watchbell.watches set max_attempts = 9").await;
@@ -346,4 +369,20 @@ async fn an_end_finds_its_rows_by_their_keys_among_many() {
     let scanned: i64 = stage.scene.value(reads).await;
     stage.scene.psql("commit").await;
     assert_eq!(scanned, 0, "rows were read by a scan of the table");
+}
+
+#[tokio::test]
+async fn a_row_has_one_key_in_sessions_of_any_time_zone_and_date_style() {
+    let table = "create table hosts (at timestamptz, day date, hour timestamp, status text default 'pending', primary key (at, day, hour));
+        insert into hosts values ('2026-03-01 12:00:00.000001+00', '2026-03-02', '2026-03-03 04:05:06'),
+                                 ('infinity', '-infinity', 'infinity');";
+    let mut stage = Stage::new(table, PLAIN).await;
+    let other = stage.scene.worker("b", &["work"]).await;
+    let rows = stage.claim(5).await;
+    assert_eq!(keys(&rows)[0], "2026-03-01T12:00:00.000001Z/2026-03-02/2026-03-03T04:05:06");
+    let mut sql = stage.scene.connect().await;
+    sqlx::raw_sql("set time zone 'Asia/Tokyo'; set datestyle = 'German'").execute(&mut sql).await.unwrap();
+    assert!(claim(&mut sql, &stage.plan, 0, &other, 5, &mut Cursor::default()).await.is_empty());
+    let ends: Vec<Finished> = rows.iter().map(|row| verdict(row, Event::Succeeded)).collect();
+    assert_eq!(finish(&mut sql, &ends).await, [Became::Moved; 2]);
 }

@@ -10,7 +10,7 @@ use crate::support::watched::{PATIENCE, hosts, watch};
 #[tokio::test]
 async fn rows_have_their_effect_once_whoever_is_killed_meanwhile() {
     let mut scene = hosts(20_000).await;
-    watch(&mut scene, "hosts", "table_name, handler", "'hosts', 'effect_row'").await;
+    watch(&mut scene, "hosts", "table_name, handler", "'hosts', 'effect_rows'").await;
     let journal = Journal::new();
     let start = |name: &str| Process::start(&Orders::new(&scene.database.url, &journal, name));
     let mut workers: Vec<Process> = ["a", "b", "c"].map(start).into();
@@ -31,6 +31,7 @@ async fn rows_have_their_effect_once_whoever_is_killed_meanwhile() {
         until("it drains", PATIENCE, async || worker.ended().map(|ended| assert!(ended.success()))).await;
     }
     assert_eq!(scene.value::<i64>("select count(*) from watchbell.watch_errors").await, 0);
+    assert_eq!(scene.value::<i64>("select count(*) from watchbell.worker_batches").await, 0);
 }
 
 #[tokio::test]

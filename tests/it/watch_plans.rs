@@ -126,7 +126,7 @@ async fn a_million_rows_that_are_done_are_not_read() {
     let mut scene = Scene::new().await;
     scene
         .psql(
-            "create unlogged table hosts (id bigint primary key, status text not null, name text);
+            "set statement_timeout = 0; create unlogged table hosts (id bigint primary key, status text not null, name text);
              insert into hosts select i, case when i % 1000 = 0 then 'pending' else 'normal' end, 'host ' || i from generate_series(1, 1000000) i;
              create index hosts_pending on hosts (id) where status = 'pending'",
         )

@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sqlx::{Postgres, Transaction};
+use sqlx::{AssertSqlSafe, Postgres, Transaction};
 use tokio::{pin, time};
 use tokio_util::sync::CancellationToken;
 
@@ -108,14 +108,13 @@ impl Batch<'_> {
         let move_on = statements.move_rows(&table.state(&step.from), &table.state(&step.to));
         let keys: Vec<_> = rows.iter().map(|row| row.key.clone()).collect();
         with_keys(&mut *transaction, move_on, &keys, statements.width()).await?;
-        // what waits for the end of the transaction is checked now, while these rows alone are to blame
-        sqlx::raw_sql("set constraints all immediate").execute(&mut **transaction).await?;
-        sqlx::raw_sql("release savepoint watchbell").execute(&mut **transaction).await?;
-        if let Some(deferred) = &table.deferred {
-            let defer = format!("set constraints {deferred} deferred");
-            sqlx::query(sqlx::AssertSqlSafe(defer)).persistent(false).execute(&mut **transaction).await?;
-        }
-        sqlx::raw_sql("savepoint watchbell").execute(&mut **transaction).await?;
+        // what waits for the end of the transaction is checked now, while these rows alone are to blame; one round trip
+        let deferred = table.deferred.as_ref().map(|names| format!("set constraints {names} deferred; "));
+        let behind = format!(
+            "set constraints all immediate; release savepoint watchbell; {}savepoint watchbell",
+            deferred.unwrap_or_default()
+        );
+        sqlx::raw_sql(AssertSqlSafe(behind)).execute(&mut **transaction).await?;
         Ok(())
     }
 

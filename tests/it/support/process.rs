@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgPoolOptions;
 use tokio::signal::unix::{SignalKind, signal};
 use watchbell::worker::Config;
-use watchbell::{Context, HandlerResult, Row, Tx, Worker};
+use watchbell::{Context, HandlerResult, Row, Rows, Tx, Worker};
 
 use super::journal::{Journal, note};
 
@@ -65,7 +65,7 @@ impl Orders {
     }
 
     /// The worker itself, in whichever process: `work` notes its start and end; `crash` aborts its process;
-    /// `effect` writes a row in its run's transaction, `effect_row` one for the row of a watch.
+    /// `effect` writes a row in its run's transaction, `effect_row` and `effect_rows` for rows of a watch.
     pub fn worker(&self) -> watchbell::worker::Builder {
         let pool = PgPoolOptions::new().max_connections(4).connect_lazy(&self.url).unwrap();
         let (work, crash, effect) = (self.journal.clone(), self.journal.clone(), self.journal.clone());
@@ -115,6 +115,12 @@ impl Orders {
                     tokio::time::sleep(task.takes(&ctx)).await;
                     HandlerResult::Ok(())
                 }
+            })
+            .transactional("effect_rows", |mut tx: Tx, rows: Rows<Watched>| async move {
+                let hosts: Vec<i64> = rows.iter().map(|row| row.id).collect();
+                let insert = sqlx::query("insert into effects (host, worker) select unnest($1::bigint[]), $2");
+                insert.bind(hosts).bind(std::process::id().to_string()).execute(&mut *tx).await?;
+                HandlerResult::Ok(())
             })
             .transactional("effect_row", |mut tx: Tx, row: Row<Watched>| async move {
                 let insert = sqlx::query("insert into effects (host, worker) values ($1, $2)");

@@ -17,7 +17,7 @@ use super::{
 use crate::{Context, Result, Worker};
 
 const HANDLER: &str = "bench.fire";
-/// Between the end of the preparations and the first fire time.
+/// Between the end of the preparations and the first fire time: a worker starts within it.
 const LEAD: TimeDelta = TimeDelta::seconds(3);
 /// How long runs that are late are waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -57,6 +57,8 @@ async fn with_schedules(pool: &PgPool, conn: &mut PgConnection, how: Fire, idle_
     let raw = raw_fire(conn, RAW.min(schedules), BATCH).await?;
     place::clear(conn).await?;
 
+    let begin = how.timetable.begin(conn, LEAD).await?;
+
     let (started, mut starts) = mpsc::unbounded_channel::<Start>();
     let stop = CancellationToken::new();
     let worker = Worker::builder(pool.clone())
@@ -70,7 +72,6 @@ async fn with_schedules(pool: &PgPool, conn: &mut PgConnection, how: Fire, idle_
         .queues([QUEUE])
         .run(stop.clone().cancelled_owned());
     let worker = tokio::spawn(worker);
-    let begin = how.timetable.begin_in(conn, LEAD).await?;
     let clock = Clock::read(conn).await?;
     let before = Usage::read(conn).await?;
     let expected = due_per_second as usize * how.seconds as usize;

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgPoolOptions;
 use tokio::signal::unix::{SignalKind, signal};
 use watchbell::worker::Config;
-use watchbell::{Context, HandlerResult, Tx, Worker};
+use watchbell::{Context, HandlerResult, Tx, Worker, once, seconds};
 
 use super::journal::{Journal, note};
 
@@ -34,6 +34,10 @@ pub struct Orders {
     pub settle: Duration,
     pub drain_timeout: Duration,
     pub grace: Duration,
+    /// Schedules that it declares at its start; each fires once, so many seconds after its first declaration.
+    pub declares: Vec<(String, u64)>,
+    /// Variables of its process, such as LD_PRELOAD.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Orders {
@@ -48,6 +52,8 @@ impl Orders {
             settle: Duration::from_millis(500),
             drain_timeout: Duration::from_secs(20),
             grace: Duration::from_secs(1),
+            declares: vec![],
+            environment: vec![],
         }
     }
 
@@ -63,13 +69,34 @@ impl Orders {
         config
     }
 
-    /// The worker itself, in whichever process: `work` notes its start and end; `crash` aborts its process;
-    /// `effect` writes a row in its run's transaction.
+    /// The worker itself, in whichever process: `work` notes its start and end; `fail` its failure, so many times;
+    /// `crash` aborts its process; `effect` writes a row in its run's transaction.
     pub fn worker(&self) -> watchbell::worker::Builder {
         let pool = PgPoolOptions::new().max_connections(4).connect_lazy(&self.url).unwrap();
         let (work, crash, effect) = (self.journal.clone(), self.journal.clone(), self.journal.clone());
-        Worker::builder(pool)
-            .config(self.config())
+        let (fail, declared) = (self.journal.clone(), self.journal.clone());
+        let worker = Worker::builder(pool).config(self.config());
+        let worker = self.declares.iter().fold(worker, |worker, (name, after_s)| {
+            let journal = declared.clone();
+            worker.schedule(name, once(seconds(*after_s)), move |ctx: Context| {
+                note(&journal, &ctx, "start");
+                std::future::ready(HandlerResult::Ok(()))
+            })
+        });
+        worker
+            .handler("fail", move |task: Flaky, ctx: Context| {
+                let journal = fail.clone();
+                async move {
+                    note(&journal, &ctx, "start");
+                    tokio::time::sleep(Duration::from_millis(task.ms)).await;
+                    if ctx.attempt() <= task.times {
+                        note(&journal, &ctx, "fail");
+                        return Err("not yet".into());
+                    }
+                    note(&journal, &ctx, "end");
+                    HandlerResult::Ok(())
+                }
+            })
             .handler("work", move |task: Task, ctx: Context| {
                 let journal = work.clone();
                 async move {
@@ -112,6 +139,13 @@ struct Task {
     again_ms: u64,
 }
 
+/// The payload of `fail`: how long an attempt takes, and how many of them fail.
+#[derive(Deserialize)]
+struct Flaky {
+    ms: u64,
+    times: i32,
+}
+
 impl Task {
     fn takes(&self, ctx: &Context) -> Duration {
         Duration::from_millis(if ctx.attempt() == 1 { self.ms } else { self.again_ms })
@@ -133,6 +167,7 @@ impl Process {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "support::process::worker_in_its_own_process", "--nocapture"]);
         command.env(ORDERS, serde_json::to_string(orders).unwrap());
+        command.envs(orders.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0);
         Self { child: command.spawn().unwrap() }
     }

@@ -64,6 +64,7 @@ mod queue_settings;
 mod queues;
 mod races;
 mod replication_clocks;
+mod replication_delays;
 mod replication_outage;
 mod replication_policies;
 mod replication_retries;

@@ -10,7 +10,10 @@ use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::FutureExt;
 use sqlx::{PgPool, Postgres, Transaction};
-use tokio::{pin, time};
+use tokio::{
+    pin,
+    time::{self, Instant},
+};
 
 use super::{
     claim::Claimed,
@@ -18,6 +21,7 @@ use super::{
 };
 use crate::{
     handler::{Around, Boxed, Context, Facts, Outcome, Registry, StopReason, TransactionalHandler, Tx, Work},
+    metrics::{self, list},
     retry::RetryPolicy,
     run::transition::{Event, decide},
 };
@@ -101,7 +105,8 @@ pub async fn execute(executor: &Executor, run: &Claimed, waited: Duration, ctx: 
     if let Ended::Returned(Outcome::Recorded(accepted)) = ended {
         return Executed::Recorded(accepted);
     }
-    event(ended, ctx).map_or(Executed::Nothing, verdict)
+    let event = event(ended, ctx).map(|event| if event == Event::Interrupted { run.interrupted() } else { event });
+    event.map_or(Executed::Nothing, verdict)
 }
 
 /// Whether its start deadline has passed, so that it will not be called any more.
@@ -219,7 +224,9 @@ async fn transactional(
     ctx: &Context,
 ) -> Result<bool, Ended> {
     let failed = |error: sqlx::Error| Ended::Returned(Outcome::Failed(error.into()));
+    let asked = Instant::now();
     let mut transaction = executor.pool.begin().await.map_err(failed)?;
+    metrics::record(&list::DB_POOL_ACQUIRE, &[], asked.elapsed().as_secs_f64());
     let backend = prepare(&mut transaction, ctx, executor.now).await.map_err(failed)?;
     let (tx, lent) = Tx::lend(transaction);
     let (handler, inner) = (Arc::clone(handler), ctx.clone());

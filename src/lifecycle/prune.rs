@@ -5,15 +5,20 @@
 //! that a reader who holds a partition delays finishes by no more than that. **Crash** the next minute's
 //! pass, of any worker, does it.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::{Connection, PgConnection, postgres::types::PgInterval};
 
+use crate::metrics::{self, list};
+
 const MEND_DELAY: &str = include_str!("../sql/6_mend_delay.sql");
+const MEND_COPIES: &str = include_str!("../sql/6_mend_copies.sql");
 const MEND_LIMITS_LOCK: &str = include_str!("../sql/6_mend_limits_lock.sql");
 const MEND_LIMITS: &str = include_str!("../sql/6_mend_limits.sql");
+const STRANDED: &str = include_str!("../sql/6_stranded.sql");
 const RESUME: &str = include_str!("../sql/6_resume.sql");
+const DAYS: &str = include_str!("../sql/6_days.sql");
 const FORGET: &str = include_str!("../sql/6_forget.sql");
 
 /// How many days of partitions stand ready. Fewer than two means: someone holds a lock for days.
@@ -52,6 +57,8 @@ pub async fn prune(conn: &mut PgConnection, retention: Duration, now: Option<Dat
     let mut pruned = Pruned::default();
     pruned.mended += sqlx::query(RESUME).bind(now).execute(&mut *lock).await?.rows_affected();
     pruned.mended += sqlx::query(MEND_DELAY).bind(now).execute(&mut *lock).await?.rows_affected();
+    pruned.mended += sqlx::query(MEND_COPIES).bind(now).execute(&mut *lock).await?.rows_affected();
+    pruned.mended += end_stranded(&mut lock, false, now).await?;
     let keys: Vec<String> = sqlx::query_scalar(MEND_LIMITS_LOCK).fetch_all(&mut *lock).await?;
     if !keys.is_empty() {
         pruned.mended += sqlx::query(MEND_LIMITS).bind(keys).execute(&mut *lock).await?.rows_affected();
@@ -63,6 +70,13 @@ pub async fn prune(conn: &mut PgConnection, retention: Duration, now: Option<Dat
     Ok(pruned)
 }
 
+/// Cancels waiting runs that are aimed at a worker which has ended. `everywhere` reads all open runs, as after a
+/// death; otherwise those of schedules with target `all`, and all of them if a worker ended within two minutes.
+pub async fn end_stranded(conn: &mut PgConnection, everywhere: bool, now: Option<DateTime<Utc>>) -> sqlx::Result<u64> {
+    let ended: i32 = sqlx::query_scalar(STRANDED).bind(everywhere).bind(now).fetch_one(conn).await?;
+    Ok(u64::from(ended.unsigned_abs()))
+}
+
 /// Drops the days that are older than `retention`; one that a reader holds is left for the next pass.
 /// Table by table, each in a transaction of its own: the lock on one is not held while another is waited for.
 async fn drop_days(conn: &mut PgConnection, retention: Duration) -> sqlx::Result<Vec<String>> {
@@ -72,15 +86,21 @@ async fn drop_days(conn: &mut PgConnection, retention: Duration) -> sqlx::Result
         sqlx::query_scalar("select unnest(watchbell.day_parents())").fetch_all(&mut *conn).await?;
     let mut dropped = vec![];
     for parent in parents {
+        let rows: HashMap<String, i64> =
+            sqlx::query_as(DAYS).bind(&parent).fetch_all(&mut *conn).await?.into_iter().collect();
         let days: Vec<(String, Option<String>)> =
             sqlx::query_as("select d.partition, d.problem from watchbell.drop_days($1, $2) d")
                 .bind(interval)
-                .bind(parent)
+                .bind(&parent)
                 .fetch_all(&mut *conn)
                 .await?;
         for (day, problem) in days {
             match problem {
-                None => dropped.push(day),
+                None => {
+                    let rows = rows.get(&day).map_or(0, |rows| rows.unsigned_abs());
+                    metrics::count(&list::RETENTION_DELETED_ROWS, &[&parent], rows);
+                    dropped.push(day);
+                }
                 Some(problem) => tracing::info!("{problem}"),
             }
         }

@@ -62,7 +62,7 @@ with t as materialized (
            (array_agg(g.started_at order by g.ord desc))[1] as last_started_at,
            bool_or(g.status = 'normal') as success,
            count(*) filter (where g.status = 'failed' and g.ord > g.last_success) as failures,
-           bool_or(g.trigger = 'schedule') as scheduled
+           bool_or(g.trigger in ('schedule', 'keep_alive')) as scheduled
     from (select gone.schedule_id, gone.started_at, gone.status, gone.trigger, gone.ord,
                  coalesce(max(gone.ord) filter (where gone.status = 'normal')
                           over (partition by gone.schedule_id), 0) as last_success
@@ -73,8 +73,12 @@ with t as materialized (
     -- behind the last one even if the clock was set back, or its key in `fires` would be taken. One row for each
     -- that ended: joined to `ended` again, it was worked out anew for every one (800 schedules took 5 s)
     select e.schedule_id, e.started_at, e.status, e.last_started_at, e.success, e.failures,
-           case when e.scheduled and s.kind = 'fixed_delay' and s.status = 'normal' and s.wake_at = 'infinity'
-                then case when n.at >= s.ends_at or s.fires_count >= s.max_fires then 'infinity' else n.at end
+           case when e.scheduled and s.kind = 'fixed_delay' and s.status = 'normal'
+                     and (s.wake_at = 'infinity' or s.keep_alive)
+                then case when n.at >= s.ends_at or s.fires_count >= s.max_fires then 'infinity'
+                          -- what is kept alive or runs on every worker is planned afresh: the fire stage sees
+                          -- which run ended
+                          when s.keep_alive or s.target ~ '^all(:|$)' then '-infinity' else n.at end
            end as wake_at
     from ended e
     cross join t
@@ -92,7 +96,7 @@ with t as materialized (
         last_success_at = case when p.success then t.now else s.last_success_at end,
         consecutive_failures = p.failures + case when p.success then 0 else s.consecutive_failures end,
         wake_at = coalesce(p.wake_at, s.wake_at),
-        status = case when p.wake_at = 'infinity' then 'done' else s.status end
+        status = case p.wake_at when 'infinity' then 'done' when '-infinity' then 'pending' else s.status end
     from planned p
     cross join t
     where s.id = p.schedule_id

@@ -39,6 +39,9 @@ pub struct Config {
     pub settle: Duration,
     /// Do what is due, then end.
     pub once: bool,
+    /// Show the values of the whole database to the recorder of [`metrics`](crate::metrics) too, not only the
+    /// worker's own: one look every 15 s. Off by default.
+    pub cluster_metrics: bool,
 }
 
 impl Default for Config {
@@ -56,6 +59,7 @@ impl Default for Config {
             output_limit: 256 * 1024,
             settle: Duration::from_secs(5),
             once: false,
+            cluster_metrics: false,
         }
     }
 }
@@ -118,6 +122,9 @@ fn label_pair(label: &str) -> Result<()> {
     let good = label.split_once('=').is_some_and(|(key, value)| {
         !key.is_empty() && !value.is_empty() && !value.contains('=') && !label.contains([',', ' '])
     });
+    if good && label.starts_with("worker=") {
+        return Err(Error::invalid("labels", format!("\"{label}\": the label worker is the worker's own number")));
+    }
     if good {
         return Ok(());
     }
@@ -141,6 +148,10 @@ mod tests {
         assert_eq!(
             message(Config { labels: vec!["gpu".into()], ..Config::default() }),
             "labels: \"gpu\" must be key=value without blanks and commas"
+        );
+        assert_eq!(
+            message(Config { labels: vec!["worker=7".into()], ..Config::default() }),
+            "labels: \"worker=7\": the label worker is the worker's own number"
         );
         assert_eq!(
             message(Config { queues: Some(vec!["a b".into()]), ..Config::default() }),

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::support::ask::{insert, one, until_status};
 use crate::support::fleet::{
-    SOON, accounted, assert_started_once, psql, second, seconds_after, three_with, until_all_over,
+    SOON, accounted, assert_started_once, psql, second, seconds_after, until_all_over, until_three,
 };
 use crate::support::journal::Journal;
 use crate::support::process::{Orders, Process};
@@ -28,17 +28,15 @@ async fn clocks_of_workers_that_are_hours_apart_change_nothing() {
     let database = Database::fresh().await;
     let pool = &database.pool;
     let journal = Journal::new();
-    let orders = [("slow", Some("-1h")), ("true", None), ("fast", Some("+1h"))].map(|(name, offset)| {
-        // so few slots that each is needed
-        let mut orders = Orders { slots: 4, ..Orders::new(&database.url, &journal, name) };
-        if let Some(offset) = offset {
-            // a wrong wall clock, with a monotonic one that is right
-            let variables = [("LD_PRELOAD", library), ("FAKETIME", offset), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
-            orders.environment = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-        }
-        orders
+    let mut fleet = [("slow", Some("-1h")), ("true", None), ("fast", Some("+1h"))].map(|(name, offset)| {
+        // so few slots that each worker is needed
+        let orders = Orders { slots: 4, ..Orders::new(&database.url, &journal, name) };
+        let Some(offset) = offset else { return Process::start(&orders) };
+        // a wrong wall clock, with a monotonic one that is right
+        let variables = [("LD_PRELOAD", library), ("FAKETIME", offset), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
+        Process::start_with(&orders, &variables.map(|(name, value)| (name, value.as_ref())))
     });
-    let mut fleet = three_with(&database, orders).await;
+    until_three(pool).await;
 
     let zero = second(pool).await + TimeDelta::seconds(1);
     let (from, to) = (zero + TimeDelta::seconds(1), zero + TimeDelta::seconds(SLOTS + 1));

@@ -84,9 +84,17 @@ async fn the_first_pass_after_an_hours_outage_takes_less_than_a_tenth_of_a_secon
         took.push(began.elapsed());
         assert_eq!((fired.schedules, fired.runs), (1, 100));
     }
-    println!("{took:?}");
-    // the quickest: the others share the machine with other tests
-    assert!(took.iter().min().unwrap().as_millis() < 100, "{took:?}");
+    // what a pass costs that has one slot of each to decide, on a machine as busy as this one is now
+    scene.advance(TimeDelta::seconds(1)).await;
+    let mut ordinary = vec![];
+    for _ in 0..8 {
+        let (began, now) = (Instant::now(), scene.now());
+        assert_eq!(fire(&mut scene.sql, 1, Some(now)).await.unwrap().schedules, 1);
+        ordinary.push(began.elapsed());
+    }
+    let (took, ordinary) = (took.iter().min().unwrap(), ordinary.iter().min().unwrap());
+    println!("{took:?} after the outage, {ordinary:?} otherwise");
+    assert!(took.as_millis() < 100 || *took < *ordinary * 20, "{took:?}, an ordinary pass {ordinary:?}");
 }
 
 #[tokio::test]

@@ -19,14 +19,14 @@ pub type Slot = (String, DateTime<Utc>, String);
 
 /// Three that have shown their presence.
 pub async fn three(database: &Database, journal: &Journal) -> [Process; 3] {
-    three_with(database, ["a", "b", "c"].map(|name| Orders::new(&database.url, journal, name))).await
+    let fleet = ["a", "b", "c"].map(|name| Process::start(&Orders::new(&database.url, journal, name)));
+    until_three(&database.pool).await;
+    fleet
 }
 
-pub async fn three_with(database: &Database, orders: [Orders; 3]) -> [Process; 3] {
-    let fleet = orders.each_ref().map(Process::start);
+pub async fn until_three(pool: &PgPool) {
     let there = "select count(*) = 3 from watchbell.workers where state = 'running' and presence";
-    until_true(&database.pool, there, SOON).await;
-    fleet
+    until_true(pool, there, SOON).await;
 }
 
 pub async fn psql(pool: &PgPool, text: &str) {

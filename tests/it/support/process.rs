@@ -3,6 +3,7 @@
 //! The test binary runs itself, told by a variable to do nothing but [`worker_in_its_own_process`]. Such a
 //! process ends with its test: by its pid when the test ends, and by itself when its standard input does.
 
+use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -36,8 +37,6 @@ pub struct Orders {
     pub grace: Duration,
     /// Schedules that it declares at its start; each fires once, so many seconds after its first declaration.
     pub declares: Vec<(String, u64)>,
-    /// Variables of its process, such as LD_PRELOAD.
-    pub environment: Vec<(String, String)>,
 }
 
 impl Orders {
@@ -53,7 +52,6 @@ impl Orders {
             drain_timeout: Duration::from_secs(20),
             grace: Duration::from_secs(1),
             declares: vec![],
-            environment: vec![],
         }
     }
 
@@ -164,10 +162,15 @@ pub struct Process {
 
 impl Process {
     pub fn start(orders: &Orders) -> Self {
+        Self::start_with(orders, &[])
+    }
+
+    /// With variables of the environment of its own.
+    pub fn start_with(orders: &Orders, variables: &[(&str, &OsStr)]) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "support::process::worker_in_its_own_process", "--nocapture"]);
         command.env(ORDERS, serde_json::to_string(orders).unwrap());
-        command.envs(orders.environment.iter().map(|(name, value)| (name, value)));
+        command.envs(variables.iter().copied());
         command.stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0);
         Self { child: command.spawn().unwrap() }
     }

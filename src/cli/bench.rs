@@ -6,11 +6,13 @@
 
 mod drain;
 mod figure;
+mod fire;
 mod idle;
 mod latency;
 mod place;
 mod raw;
 mod takeover;
+mod timetable;
 mod usage;
 mod watch;
 
@@ -34,6 +36,8 @@ pub(super) enum Verb {
     Drain(DrainArgs),
     /// How long after its INSERT a run starts on an idle worker.
     Latency(LatencyArgs),
+    /// How long after its fire time a run starts, with many schedules stored.
+    Fire(FireArgs),
     /// What a worker with nothing to do asks of the server.
     Idle(IdleArgs),
     /// How soon another worker starts the run of one that was killed.
@@ -73,6 +77,22 @@ pub(super) struct LatencyArgs {
     /// Wait 1.5 s before each INSERT, so that the worker sleeps deeply and must be woken.
     #[arg(long, conflicts_with = "rate")]
     asleep: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct FireArgs {
+    /// How many schedules are stored, 1 to 1000000.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = value::number(1..=1_000_000))]
+    schedules: u32,
+    /// How many of them are due each second, 1 to 100000.
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = value::number(1..=100_000))]
+    due_per_second: u32,
+    /// For how many seconds, 1 to 3600.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = value::number(1..=3600))]
+    seconds: u32,
+    /// All that are due in a second are due at its beginning, not one after the other.
+    #[arg(long)]
+    burst: bool,
 }
 
 #[derive(Debug, Args)]
@@ -124,6 +144,10 @@ async fn measure(verb: Verb, url: &DatabaseUrl, given: Option<&str>) -> Result<V
             let how =
                 latency::Latency { inserts: args.inserts as usize, rate: f64::from(args.rate), asleep: args.asleep };
             latency::measure(&pool, how).await
+        }
+        Verb::Fire(FireArgs { schedules, due_per_second, seconds, burst }) => {
+            let timetable = timetable::Timetable { schedules, due_per_second, burst };
+            fire::measure(&pool, fire::Fire { timetable, seconds }).await
         }
         Verb::Idle(args) => idle::measure(&pool, u64::from(args.seconds)).await,
         Verb::Takeover(args) => takeover::measure(&pool, given, args.kills).await,

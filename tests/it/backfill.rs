@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use watchbell::lifecycle::backfill::{expand, work_out};
+use watchbell::run::transition::Event;
 
 use crate::rows::refusal;
 use crate::support::Scene;
@@ -162,4 +163,31 @@ async fn workers_that_work_out_backfills_at_once_make_each_run_once() {
     assert_eq!(made, [0, 0, 10]);
     assert_eq!(scene.value::<i64>("select count(distinct fire_at) from watchbell.runs").await, 10);
     assert_eq!(scene.value::<i64>("select count(*) from watchbell.runs").await, 10);
+}
+
+#[tokio::test]
+async fn each_end_of_a_backfilled_run_is_told_like_that_of_any_other() {
+    let (mut scene, _) = hourly().await;
+    scene.psql("update watchbell.schedules set callback_url = 'https://example.org/done'").await;
+    assert_eq!(backfill(&mut scene, 2, false).await, ("normal".to_owned(), Some(3), Some(0)));
+    let mut a = scene.worker("a", &["mail"]).await;
+    let mut expected = vec![];
+    for (event, status) in [
+        (Event::Succeeded, "normal"),
+        (Event::Fatal { message: "never".to_owned() }, "failed"),
+        (Event::Succeeded, "normal"),
+    ] {
+        let run = scene.claim_one(&mut a).await; // they take turns
+        scene.end(&run, event).await;
+        expected.push((run.id, status.to_owned()));
+    }
+    let told: Vec<(i64, String)> = sqlx::query_as(
+        "select (payload->'body'->>'run_id')::bigint, payload->'body'->>'status' from watchbell.runs_live \
+         where trigger = 'callback' order by 1",
+    )
+    .fetch_all(&mut scene.sql)
+    .await
+    .unwrap();
+    expected.sort();
+    assert_eq!(told, expected);
 }

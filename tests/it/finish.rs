@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use sqlx::Connection;
 use watchbell::lifecycle::claim::Claimed;
+use watchbell::lifecycle::finish::finish;
 use watchbell::lifecycle::requests::{Asked, requests};
 use watchbell::run::transition::Event;
 
@@ -274,4 +275,25 @@ async fn a_batch_that_names_a_run_twice_records_it_once() {
     let recorded = scene.record(twice).await;
     assert_eq!(recorded.accepted.len(), 1);
     assert_eq!(scene.value::<i64>("select count(*) from watchbell.runs_finished").await, 1);
+}
+
+#[tokio::test]
+async fn a_batch_of_many_schedules_reads_each_of_them_a_few_times() {
+    let mut scene = Scene::new().await;
+    let mut a = scene.worker("a", &["mail"]).await;
+    scene
+        .psql(
+            "insert into watchbell.schedules (name, handler, run_at) \
+             select 's' || i, 'mail', watchbell.clock() from generate_series(1, 200) i",
+        )
+        .await;
+    assert_eq!(scene.fire().await.runs, 200);
+    let batch: Vec<_> = scene.claim(&mut a, 200).await.iter().map(|run| verdict(run, Event::Succeeded)).collect();
+    let now = scene.now();
+    let mut tx = scene.sql.begin().await.unwrap();
+    assert_eq!(finish(&mut tx, batch, Some(now)).await.unwrap().accepted.len(), 200);
+    let read = "select seq_tup_read + coalesce(idx_scan, 0) from pg_stat_xact_user_tables \
+                where schemaname = 'watchbell' and relname = 'schedules'";
+    let read: i64 = sqlx::query_scalar(read).fetch_one(&mut *tx).await.unwrap();
+    assert!((200..2_000).contains(&read), "{read} reads of 200 rows");
 }

@@ -16,6 +16,7 @@ pub mod crew;
 pub mod database;
 pub mod docker;
 mod drops;
+pub mod fleet;
 pub mod guard;
 pub mod journal;
 pub mod log;

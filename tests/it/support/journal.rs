@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, Utc};
 use watchbell::Context;
 
 /// A file in the temporary directory, removed with its test.
@@ -21,6 +22,10 @@ pub struct Entry {
     pub event: String,
     /// The process that noted it.
     pub pid: u32,
+    /// What its host's clock said.
+    pub wall: DateTime<Utc>,
+    /// The schedule and the fire time that made the run.
+    pub fire: Option<(String, DateTime<Utc>)>,
 }
 
 impl Journal {
@@ -56,19 +61,27 @@ impl Drop for Journal {
 
 /// Appends a line in one write, so that lines of several processes never mix.
 pub fn note(path: &Path, ctx: &Context, event: &str) {
-    let (run, attempt, fence) = (ctx.run_id(), ctx.attempt(), ctx.fence());
-    let line = format!("{} {attempt} {fence} {event} {}\n", run.0, std::process::id());
+    #[expect(clippy::disallowed_methods, reason = "what a wrong clock says is what a test wants to see")]
+    let wall = Utc::now();
+    let (run, attempt, fence, wall) = (ctx.run_id().0, ctx.attempt(), ctx.fence(), wall.timestamp_micros());
+    let (schedule, fire_at) = (ctx.schedule().unwrap_or("-"), ctx.fire_at().map_or(0, |at| at.timestamp_micros()));
+    let line = format!("{run} {attempt} {fence} {event} {} {wall} {schedule} {fire_at}\n", std::process::id());
     OpenOptions::new().append(true).open(path).unwrap().write_all(line.as_bytes()).unwrap();
 }
 
 fn entry(line: &str) -> Entry {
     let words: Vec<&str> = line.split(' ').collect();
-    let [run, attempt, fence, event, pid] = words[..] else { panic!("a line of the journal: {line}") };
+    let [run, attempt, fence, event, pid, wall, schedule, fire_at] = words[..] else {
+        panic!("a line of the journal: {line}")
+    };
+    let time = |us: &str| DateTime::from_timestamp_micros(us.parse().unwrap()).unwrap();
     Entry {
         run: run.parse().unwrap(),
         attempt: attempt.parse().unwrap(),
         fence: fence.parse().unwrap(),
         event: event.to_owned(),
         pid: pid.parse().unwrap(),
+        wall: time(wall),
+        fire: (fire_at != "0").then(|| (schedule.to_owned(), time(fire_at))),
     }
 }

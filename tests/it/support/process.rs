@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgPoolOptions;
 use tokio::signal::unix::{SignalKind, signal};
 use watchbell::worker::Config;
-use watchbell::{Context, HandlerResult, Row, Rows, Tx, Worker};
+use watchbell::{Context, HandlerResult, Row, Rows, Tx, Worker, once, seconds};
 
 use super::journal::{Journal, note};
 
@@ -35,6 +35,8 @@ pub struct Orders {
     pub settle: Duration,
     pub drain_timeout: Duration,
     pub grace: Duration,
+    /// Schedules that it declares at its start; each fires once, so many seconds after its first declaration.
+    pub declares: Vec<(String, u64)>,
 }
 
 impl Orders {
@@ -49,6 +51,7 @@ impl Orders {
             settle: Duration::from_millis(500),
             drain_timeout: Duration::from_secs(20),
             grace: Duration::from_secs(1),
+            declares: vec![],
         }
     }
 
@@ -64,14 +67,36 @@ impl Orders {
         config
     }
 
-    /// The worker itself, in whichever process: `work` notes its start and end; `crash` aborts its process;
-    /// `effect` writes a row in its run's transaction, `effect_row` and `effect_rows` for rows of a watch.
+    /// The worker itself, in whichever process: `work` notes its start and end; `fail` its failure, so many times;
+    /// `crash` aborts its process; `effect` writes a row in its run's transaction, `effect_row` and `effect_rows`
+    /// for rows of a watch.
     pub fn worker(&self) -> watchbell::worker::Builder {
         let pool = PgPoolOptions::new().max_connections(4).connect_lazy(&self.url).unwrap();
         let (work, crash, effect) = (self.journal.clone(), self.journal.clone(), self.journal.clone());
         let host = self.journal.clone();
-        Worker::builder(pool)
-            .config(self.config())
+        let (fail, declared) = (self.journal.clone(), self.journal.clone());
+        let worker = Worker::builder(pool).config(self.config());
+        let worker = self.declares.iter().fold(worker, |worker, (name, after_s)| {
+            let journal = declared.clone();
+            worker.schedule(name, once(seconds(*after_s)), move |ctx: Context| {
+                note(&journal, &ctx, "start");
+                std::future::ready(HandlerResult::Ok(()))
+            })
+        });
+        worker
+            .handler("fail", move |task: Flaky, ctx: Context| {
+                let journal = fail.clone();
+                async move {
+                    note(&journal, &ctx, "start");
+                    tokio::time::sleep(Duration::from_millis(task.ms)).await;
+                    if ctx.attempt() <= task.times {
+                        note(&journal, &ctx, "fail");
+                        return Err("not yet".into());
+                    }
+                    note(&journal, &ctx, "end");
+                    HandlerResult::Ok(())
+                }
+            })
             .handler("work", move |task: Task, ctx: Context| {
                 let journal = work.clone();
                 async move {
@@ -139,6 +164,13 @@ struct Task {
     ms: u64,
     #[serde(default)]
     again_ms: u64,
+}
+
+/// The payload of `fail`: how long an attempt takes, and how many of them fail.
+#[derive(Deserialize)]
+struct Flaky {
+    ms: u64,
+    times: i32,
 }
 
 impl Task {

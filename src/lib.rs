@@ -198,6 +198,11 @@ struct Readme;
 #[doc = include_str!("../docs/library.md")]
 struct Library;
 
+/// What measures it, likewise.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/metrics.md")]
+struct Metrics;
+
 /// And what it says about tests.
 #[cfg(all(doctest, feature = "testing"))]
 #[doc = include_str!("../docs/testing.md")]

@@ -177,7 +177,7 @@ pub async fn measure(
         .fetch_one(&mut *tx)
         .await?;
     if !mine {
-        return Ok(kept);
+        return Ok(kept.filter(|kept| kept.age < Duration::MAX));
     }
     // another may have read them between the two statements
     let mut measured = self::kept(&mut tx, now).await?;

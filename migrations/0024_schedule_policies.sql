@@ -74,7 +74,7 @@ comment on function watchbell.members is 'The live workers that a schedule with 
 
 -- Whether a target names a worker, by its number, that has ended: such a run can never start, as no number is given twice.
 create function watchbell.is_stranded(target text) returns boolean
-language sql stable security definer set search_path = watchbell, pg_temp
+language sql stable set search_path = watchbell, pg_temp
 return coalesce(target ~ '(^|,)worker=[0-9]+(,|$)', false) and not exists (
     select from watchbell.workers w
     where w.state in ('starting', 'running', 'draining') and 'worker=' || w.id = any (string_to_array(target, ',')));

@@ -139,7 +139,6 @@
 //!
 //! Rust 1.94 or later. `shell` and `embedded` are for Unix; elsewhere the one is not there and the other refuses.
 
-#[cfg(feature = "bin")]
 mod clock;
 pub mod duration;
 pub mod error;

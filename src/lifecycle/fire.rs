@@ -11,6 +11,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
+use tracing::{Level, enabled};
 
 use super::prune::make_day;
 use crate::{
@@ -35,8 +36,50 @@ pub struct Fired {
     pub skipped: u64,
     /// Schedules that were found invalid: name and reason.
     pub invalid: Vec<(String, String)>,
+    /// What became of each fire time, as far as the log hears it.
+    pub acted: Vec<Acted>,
     /// The largest time between a fire time and the database's now, of those that made a run.
     pub late_max: TimeDelta,
+}
+
+/// What became of a fire time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acted {
+    /// The schedule's name.
+    pub schedule: String,
+    /// The fire time; of a gap the first.
+    pub fire_at: DateTime<Utc>,
+    /// The last fire time of a gap.
+    pub until: Option<DateTime<Utc>>,
+    /// How many fire times made no run.
+    pub missed: u64,
+    /// As in `fires`.
+    pub disposition: &'static str,
+}
+
+impl Acted {
+    /// What the log hears of a plan.
+    fn heard<'a>(schedule: &'a str, plan: &'a Plan) -> impl Iterator<Item = Self> + 'a {
+        let all = enabled!(target: "watchbell::schedule", Level::DEBUG);
+        let losses = enabled!(target: "watchbell::schedule", Level::INFO);
+        let heard = plan.fires.iter().filter(move |fire| all || (losses && is_loss(fire.disposition.as_str())));
+        heard.map(move |fire| Self {
+            schedule: schedule.to_owned(),
+            fire_at: fire.fire_at,
+            until: fire.until,
+            missed: fire.missed,
+            disposition: fire.disposition.as_str(),
+        })
+    }
+
+    /// Whether fire times passed while nobody was there.
+    pub fn is_loss(&self) -> bool {
+        is_loss(self.disposition)
+    }
+}
+
+fn is_loss(disposition: &str) -> bool {
+    matches!(disposition, "skipped_misfire" | "coalesced" | "expired")
 }
 
 /// Fires up to `limit` due schedules. A result with `schedules == limit` asks to be called again.
@@ -75,6 +118,7 @@ async fn attempt(
     for row in &rows {
         let id: i64 = row.try_get("id")?;
         let at: DateTime<Utc> = row.try_get("now")?;
+        let name: &str = row.try_get("name")?;
         match planned(row, at, open.get(&id).copied().unwrap_or_default())? {
             Ok(plan) => {
                 if plan.cancel_open {
@@ -82,9 +126,10 @@ async fn attempt(
                 }
                 fires.push(id, &plan, at, &mut fired);
                 moves.push(id, &plan);
+                fired.acted.extend(Acted::heard(name, &plan));
             }
             Err(reason) => {
-                fired.invalid.push((row.try_get("name")?, reason.clone()));
+                fired.invalid.push((name.to_owned(), reason.clone()));
                 moves.refuse(id, reason);
             }
         }

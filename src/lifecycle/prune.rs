@@ -50,7 +50,7 @@ pub async fn prune(conn: &mut PgConnection, retention: Duration, now: Option<Dat
         return Ok(Pruned { skipped: true, ..Pruned::default() });
     }
     let mut pruned = Pruned::default();
-    pruned.mended += sqlx::query(RESUME).bind(now).execute(&mut *lock).await?.rows_affected();
+    pruned.mended += resume(&mut lock, now).await?;
     pruned.mended += sqlx::query(MEND_DELAY).bind(now).execute(&mut *lock).await?.rows_affected();
     let keys: Vec<String> = sqlx::query_scalar(MEND_LIMITS_LOCK).fetch_all(&mut *lock).await?;
     if !keys.is_empty() {
@@ -81,7 +81,8 @@ async fn drop_days(conn: &mut PgConnection, retention: Duration) -> sqlx::Result
         for (day, problem) in days {
             match problem {
                 None => dropped.push(day),
-                Some(problem) => tracing::info!("{problem}"),
+                // each minute anew; after a day it stands in `attention`
+                Some(problem) => tracing::debug!("{problem}"),
             }
         }
     }
@@ -90,5 +91,9 @@ async fn drop_days(conn: &mut PgConnection, retention: Duration) -> sqlx::Result
 
 /// Resumes schedules whose pause has run out.
 pub async fn resume(conn: &mut PgConnection, now: Option<DateTime<Utc>>) -> sqlx::Result<u64> {
-    Ok(sqlx::query(RESUME).bind(now).execute(conn).await?.rows_affected())
+    let resumed: Vec<String> = sqlx::query_scalar(RESUME).bind(now).fetch_all(conn).await?;
+    for schedule in &resumed {
+        tracing::info!(target: "watchbell::schedule", schedule, "schedule resumed: its pause is over");
+    }
+    Ok(resumed.len() as u64)
 }

@@ -91,8 +91,23 @@ pub async fn declare_dead(
         .collect()
 }
 
-/// Verdicts for up to 1,000 runs whose claimant is not a live worker.
-pub async fn orphans(conn: &mut PgConnection) -> sqlx::Result<Vec<Finished>> {
+/// A run that nobody has in hand, with the verdict about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Orphan {
+    /// What is to be recorded.
+    pub finished: Finished,
+    /// The number of the attempt that was lost.
+    pub attempt: i32,
+    /// The name of its handler.
+    pub handler: String,
+    /// Its queue.
+    pub queue: String,
+    /// The schedule it belongs to.
+    pub schedule: Option<String>,
+}
+
+/// Up to 1,000 runs whose claimant is not a live worker, and what follows.
+pub async fn orphans(conn: &mut PgConnection) -> sqlx::Result<Vec<Orphan>> {
     let rows = sqlx::query(ORPHANS).fetch_all(conn).await?;
     rows.iter()
         .map(|row| {
@@ -110,7 +125,7 @@ pub async fn orphans(conn: &mut PgConnection) -> sqlx::Result<Vec<Finished>> {
             } else {
                 Event::WorkerLost
             };
-            Ok(Finished {
+            let finished = Finished {
                 id: standing.id,
                 fence: row.try_get(1)?,
                 claimed_by: row.try_get(2)?,
@@ -120,14 +135,21 @@ pub async fn orphans(conn: &mut PgConnection) -> sqlx::Result<Vec<Finished>> {
                 calls_back: row.try_get(13)?,
                 waited: Duration::ZERO,
                 verdict: decide(standing, event, &retry),
+            };
+            Ok(Orphan {
+                finished,
+                attempt: standing.attempt,
+                handler: row.try_get(9)?,
+                queue: row.try_get(10)?,
+                schedule: row.try_get(14)?,
             })
         })
         .collect()
 }
 
-/// Verdicts for up to 1,000 runs that `worker` has claimed and that are not among those it holds: the
-/// claim was committed and its reply lost. They never started, so they go back as they were.
-pub async fn strays(conn: &mut PgConnection, worker: i32, held: &[i64]) -> sqlx::Result<Vec<Finished>> {
+/// Up to 1,000 runs that `worker` has claimed and that are not among those it holds: the claim was committed
+/// and its reply lost. They never started, so they go back as they were.
+pub async fn strays(conn: &mut PgConnection, worker: i32, held: &[i64]) -> sqlx::Result<Vec<Orphan>> {
     let rows = sqlx::query(STRAYS).bind(worker).bind(held).fetch_all(conn).await?;
     rows.iter()
         .map(|row| {
@@ -137,7 +159,7 @@ pub async fn strays(conn: &mut PgConnection, worker: i32, held: &[i64]) -> sqlx:
                 max_attempts: row.try_get(3)?,
                 crashes: row.try_get(4)?,
             };
-            Ok(Finished {
+            let finished = Finished {
                 id: standing.id,
                 fence: row.try_get(1)?,
                 claimed_by: worker,
@@ -147,6 +169,13 @@ pub async fn strays(conn: &mut PgConnection, worker: i32, held: &[i64]) -> sqlx:
                 calls_back: false, // it goes back
                 waited: Duration::ZERO,
                 verdict: decide(standing, Event::GivenBack, &RetryPolicy::default()),
+            };
+            Ok(Orphan {
+                finished,
+                attempt: standing.attempt,
+                handler: row.try_get(8)?,
+                queue: row.try_get(9)?,
+                schedule: row.try_get(10)?,
             })
         })
         .collect()

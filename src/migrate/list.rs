@@ -46,6 +46,8 @@ pub(super) const ALL: &[Migration] = migrations![
     20 "0020_callbacks" since 20,
     21 "0021_callback_functions" since 21,
     22 "0022_watches" since 22,
+    23 "0023_worker_facts" since 23,
+    24 "0024_attention" since 24,
 ];
 
 /// What every schema begins with: the place where migrations are recorded. Harmless when it is there.
@@ -54,15 +56,17 @@ do $$ begin
     if to_regnamespace('watchbell') is null then
         create schema watchbell;
     end if;
+    if to_regclass('watchbell.migrations') is null then
+        create table watchbell.migrations (
+            version    integer primary key,
+            name       text not null,
+            checksum   text not null,
+            min_build  integer not null,
+            applied_at timestamptz not null default now(),
+            applied_by text not null default session_user
+        );
+    end if;
 end $$;
-create table if not exists watchbell.migrations (
-    version    integer primary key,
-    name       text not null,
-    checksum   text not null,
-    min_build  integer not null,
-    applied_at timestamptz not null default now(),
-    applied_by text not null default session_user
-);
 ";
 
 impl Migration {

@@ -6,8 +6,12 @@ use std::{collections::HashSet, sync::atomic::Ordering, time::Duration};
 use sqlx::PgConnection;
 use tokio::time::Instant;
 
+use super::journal;
 use super::shared::{Shared, take};
-use crate::lifecycle::{finish::finish, rescue};
+use crate::lifecycle::{
+    finish::{Recorded, finish},
+    rescue::{self, Orphan},
+};
 
 /// Between two looks for claims that this worker does not know of.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
@@ -61,8 +65,9 @@ impl Salvage {
         let dead = rescue::declare_dead(conn, shared.worker(), by, None).await?;
         for dead in &dead {
             tracing::warn!(
-                dead = dead.id, name = dead.name, host = dead.host, pid = dead.pid, silent = ?dead.silent,
-                "a worker died"
+                dead = dead.id, name = dead.name, host = dead.host, pid = dead.pid,
+                silent_ms = u64::try_from(dead.silent.as_millis()).unwrap_or(u64::MAX), worker = shared.worker(),
+                "worker died"
             );
         }
         let asked = take(&shared.duties.orphans);
@@ -78,8 +83,7 @@ impl Salvage {
             if found == 0 {
                 return Ok(());
             }
-            let recorded = finish(conn, orphans, None).await?;
-            tracing::warn!(runs = recorded.accepted.len(), "runs of dead workers taken back");
+            let recorded = record(shared, conn, &orphans).await?;
             look_around(shared);
             if recorded.accepted.len() < found {
                 self.next_orphans = Instant::now(); // some are held by someone else: the next beat's pass
@@ -101,18 +105,27 @@ impl Salvage {
         }
         let found = rescue::strays(conn, shared.worker(), &shared.held_ids()).await?;
         let (known, new): (Vec<_>, Vec<_>) =
-            found.into_iter().partition(|stray| self.strays.contains(&(stray.id, stray.fence)));
-        self.strays = new.iter().map(|stray| (stray.id, stray.fence)).collect();
+            found.into_iter().partition(|stray| self.strays.contains(&(stray.finished.id, stray.finished.fence)));
+        self.strays = new.iter().map(|stray| (stray.finished.id, stray.finished.fence)).collect();
         if new.is_empty() && Instant::now() > self.look_until {
             self.next_look = None;
         }
         if !known.is_empty() {
-            tracing::warn!(runs = known.len(), "claims whose reply was lost are given back");
-            finish(conn, known, None).await?;
+            let worker = shared.worker();
+            tracing::warn!(runs = known.len(), worker, "claims whose reply was lost are given back");
+            record(shared, conn, &known).await?;
             look_around(shared);
         }
         Ok(())
     }
+}
+
+/// Writes their verdicts, and tells those that were accepted.
+async fn record(shared: &Shared, conn: &mut PgConnection, orphans: &[Orphan]) -> sqlx::Result<Recorded> {
+    let recorded = finish(conn, orphans.iter().map(|orphan| orphan.finished.clone()).collect(), None).await?;
+    orphans.iter().filter(|orphan| recorded.accepted.contains(&orphan.finished.id)).for_each(journal::salvaged);
+    journal::paused(shared.worker(), &recorded.paused);
+    Ok(recorded)
 }
 
 /// Runs came back: the next pass looks everywhere.

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
+    journal,
     room::Place,
     shared::{Phase, Shared},
 };
@@ -71,8 +72,8 @@ async fn attempt(shared: &Shared, id: i64, fence: i64) {
         held.claimed.elapsed()
     });
     let Some(waited) = waited else { return };
-    tracing::debug!(run = id, attempt = run.attempt, handler = run.handler, "run started");
     if !expired(&run, waited) {
+        journal::started(&run);
         shared.observer.started(&run);
     }
     let span = tracing::info_span!(
@@ -141,34 +142,10 @@ async fn company<'a>(shared: &'a Shared, run: &Claimed) -> Company<'a> {
 fn hand_over(shared: &Shared, run: &Claimed, executed: Executed, took: Duration) {
     match executed {
         Executed::Verdict(finished) => {
-            match &finished.verdict.error {
-                None => tracing::debug!(run = run.id, status = %finished.verdict.status, ?took, "run ended"),
-                Some(("cancelled", reason)) => {
-                    tracing::info!(run = run.id, handler = run.handler, reason, "run cancelled")
-                }
-                Some((kind, message)) => tracing::warn!(
-                    run = run.id,
-                    handler = run.handler,
-                    schedule = run.schedule_name,
-                    attempt = run.attempt,
-                    of = run.max_attempts,
-                    status = %finished.verdict.status,
-                    again_in = ?finished.verdict.delay,
-                    kind,
-                    "{message}"
-                ),
-            }
             shared.observer.ends(run, &finished, took);
             shared.report(finished);
         }
-        Executed::Recorded(accepted) => {
-            shared.observer.recorded(run, accepted, took);
-            if accepted {
-                tracing::debug!(run = run.id, ?took, "run ended with its transaction");
-            } else {
-                tracing::warn!(run = run.id, "superseded: its writes were rolled back");
-            }
-        }
+        Executed::Recorded(accepted) => shared.observer.recorded(run, accepted, took),
         Executed::Nothing => {}
     }
 }
@@ -177,6 +154,8 @@ fn hand_over(shared: &Shared, run: &Claimed, executed: Executed, took: Duration)
 fn give_back(shared: &Shared, id: i64, fence: i64) {
     shared.release(id, fence, |held| {
         let verdict = decide(held.run.standing(), Event::GivenBack, &RetryPolicy::default());
-        shared.report(Finished::of(&held.run, Duration::ZERO, verdict));
+        let finished = Finished::of(&held.run, Duration::ZERO, verdict);
+        shared.observer.ends(&held.run, &finished, Duration::ZERO);
+        shared.report(finished);
     });
 }

@@ -43,7 +43,8 @@ fn screen(setting: &Setting, url: &str, report: &StatusReport) -> String {
     let (server, schema, at) = (&report.server_version, report.schema_version, time(Some(report.at)));
     let mut text = format!("{url}  watchbell {}, schema {schema}, PostgreSQL {server}, {at}\n", report.version);
     let alive = report.workers.iter().filter(|row| row.lease_until > report.at);
-    let (slots, taken) = alive.clone().fold((0, 0), |(slots, taken), row| (slots + i64::from(row.slots), taken + row.running));
+    let (slots, taken) =
+        alive.clone().fold((0, 0), |(slots, taken), row| (slots + i64::from(row.slots), taken + row.running));
     part(
         &mut text,
         setting,

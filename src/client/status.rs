@@ -22,21 +22,8 @@ const ROWS_MAX: i64 = 100;
 /// # async fn example(connection: &mut sqlx::PgConnection) -> watchbell::Result<()> {
 /// use watchbell::client::{self, StatusReport};
 ///
-/// let StatusReport { database, workers, queues, upcoming, running, failures, attention, .. } =
-///     client::status(connection).await?;
+/// let StatusReport { database, workers, queues, attention, .. } = client::status(connection).await?;
 /// println!("{database}: {} workers, {} queues, {} things to mend", workers.len(), queues.len(), attention.len());
-/// for fire in upcoming {
-///     println!("{} fires {} ({}) in queue {} at {}", fire.name, fire.handler, fire.kind, fire.queue, fire.next_fire_at);
-/// }
-/// for run in running {
-///     let of = (run.attempt, run.max_attempts, run.schedule_name);
-///     println!("{} {} {of:?} in {} since {:?} until {:?}", run.id, run.handler, run.queue, run.started_at, run.times_out_at);
-///     println!("  {:?} by now, in worker {:?} {:?}", run.running_for, run.worker_id, run.worker);
-/// }
-/// for run in failures {
-///     let of = (run.attempt, run.schedule_name, run.queue);
-///     println!("{} {} {of:?} {:?} {:?} {:?}", run.id, run.handler, run.finished_at, run.error, run.retried_as);
-/// }
 /// # Ok(())
 /// # }
 /// ```
@@ -68,6 +55,14 @@ pub struct StatusReport {
 }
 
 /// A schedule and when it fires next.
+///
+/// ```
+/// use watchbell::client::UpcomingRow;
+///
+/// fn told(UpcomingRow { name, kind, handler, queue, next_fire_at, starts_in, .. }: &UpcomingRow) -> String {
+///     format!("{name} ({kind}): {handler} in {queue} at {next_fire_at}, {starts_in:?} from now")
+/// }
+/// ```
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct UpcomingRow {
@@ -87,6 +82,19 @@ pub struct UpcomingRow {
 }
 
 /// A run that is being executed.
+///
+/// ```
+/// use watchbell::client::RunningRow;
+///
+/// fn told(run: &RunningRow) -> String {
+///     let RunningRow { id, handler, queue, schedule_name, attempt, max_attempts, .. } = run;
+///     let RunningRow { started_at, running_for, times_out_at, worker_id, worker, .. } = run;
+///     format!(
+///         "{id} {handler} of {schedule_name:?} in {queue}, {attempt} of {max_attempts}, by {worker:?} ({worker_id:?}) \
+///          since {started_at:?}, {running_for:?} by now, until {times_out_at:?}"
+///     )
+/// }
+/// ```
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct RunningRow {
@@ -116,6 +124,14 @@ pub struct RunningRow {
 }
 
 /// A run that failed.
+///
+/// ```
+/// use watchbell::client::FailureRow;
+///
+/// fn told(FailureRow { id, handler, queue, schedule_name, attempt, finished_at, error, retried_as, .. }: &FailureRow) -> String {
+///     format!("{id} {handler} of {schedule_name:?} in {queue} at {finished_at:?}, {attempt} tries: {error:?}, {retried_as:?}")
+/// }
+/// ```
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct FailureRow {
@@ -151,8 +167,7 @@ pub struct FailureRow {
 /// What the database answers; also inside another transaction.
 pub async fn status(connection: &mut PgConnection) -> Result<StatusReport> {
     let mut tx = connection.begin_with("begin isolation level repeatable read read only").await.named()?;
-    let server =
-        sqlx::query(include_str!("../sql/client/status_server.sql")).fetch_one(&mut *tx).await.named()?;
+    let server = sqlx::query(include_str!("../sql/client/status_server.sql")).fetch_one(&mut *tx).await.named()?;
     let report = StatusReport {
         version: env!("CARGO_PKG_VERSION"),
         database: server.try_get("database").named()?,

@@ -143,8 +143,7 @@ pub(super) fn recorded(run: &Claimed, accepted: bool, took: Duration) {
         );
         return;
     }
-    let verdict =
-        Verdict { status: Status::Normal, delay: None, unstarted: false, crashed: false, error: None };
+    let verdict = Verdict { status: Status::Normal, delay: None, unstarted: false, crashed: false, error: None };
     changed(&Change {
         run: run.id,
         schedule: run.schedule_name.as_deref(),

@@ -65,8 +65,12 @@ impl Salvage {
         let dead = rescue::declare_dead(conn, shared.worker(), by, None).await?;
         for dead in &dead {
             tracing::warn!(
-                dead = dead.id, name = dead.name, host = dead.host, pid = dead.pid,
-                silent_ms = u64::try_from(dead.silent.as_millis()).unwrap_or(u64::MAX), worker = shared.worker(),
+                dead = dead.id,
+                name = dead.name,
+                host = dead.host,
+                pid = dead.pid,
+                silent_ms = u64::try_from(dead.silent.as_millis()).unwrap_or(u64::MAX),
+                worker = shared.worker(),
                 "worker died"
             );
         }

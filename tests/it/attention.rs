@@ -163,7 +163,9 @@ async fn what_will_never_fire_is_told() {
     scene.worker("w", &["mail"]).await;
     scene.schedule("february", "cron", "'0 0 31 2 *'").await;
     scene.schedule("over", "cron, ends_at", "'@daily', watchbell.clock() + interval '1 min'").await;
-    scene.psql("insert into watchbell.watches (name, table_name, status, error) values ('h', 'x', 'invalid', 'no x')").await;
+    scene
+        .psql("insert into watchbell.watches (name, table_name, status, error) values ('h', 'x', 'invalid', 'no x')")
+        .await;
     scene.fire().await;
     let mut rows: Vec<String> = attention(&mut scene).await.iter().map(told).collect();
     rows.sort();
@@ -297,7 +299,9 @@ async fn a_worker_that_falls_silent_is_told_and_then_that_it_died() {
          $ watchbell workers list --all"
     );
     assert_eq!(only_told(&mut scene).await, expected);
-    scene.psql("update watchbell.workers set ended_at = ended_at + interval '1 s', state = 'dead' where name = 'lost'").await;
+    scene
+        .psql("update watchbell.workers set ended_at = ended_at + interval '1 s', state = 'dead' where name = 'lost'")
+        .await;
     let insert = "insert into watchbell.workers (name, host, pid, version, slots, state, lease_until, ended_at)";
     let values = "('again', 'scene', 2, 'x', 1, 'dead', now(), watchbell.clock())";
     scene.psql(format!("{insert} values {values}")).await;
@@ -330,9 +334,7 @@ async fn a_worker_is_judged_by_what_it_says_of_itself() {
     assert_eq!(row.kind, "draining");
     assert_eq!(
         row.reason,
-        format!(
-            "worker {id} should have stopped 2m ago, by its drain timeout (limit 1m more): end process 1 on scene"
-        )
+        format!("worker {id} should have stopped 2m ago, by its drain timeout (limit 1m more): end process 1 on scene")
     );
 }
 
@@ -344,7 +346,9 @@ async fn days_that_are_missing_or_stay_are_told() {
     scene.psql(format!("drop table watchbell.runs_finished_{day}")).await;
     let row = only(&mut scene).await;
     let day = (scene.now() + TimeDelta::days(2)).format("%Y-%m-%d");
-    let expected = format!("table watchbell.runs_finished has no partition for {day}, and workers could not make it (limit 2 days ahead)");
+    let expected = format!(
+        "table watchbell.runs_finished has no partition for {day}, and workers could not make it (limit 2 days ahead)"
+    );
     assert_eq!((row.kind.as_str(), row.reason), ("day_missing", expected));
     scene.psql(row.command).await;
     assert_eq!(attention(&mut scene).await, []);
@@ -369,8 +373,7 @@ async fn a_transaction_that_holds_up_vacuum_for_an_hour_is_told() {
     let mut other = scene.database.connect().await;
     let pid: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut other).await.unwrap();
     sqlx::raw_sql("begin isolation level repeatable read; select 1").execute(&mut other).await.unwrap();
-    let ahead: f64 =
-        scene.value("select extract(epoch from clock_timestamp() - watchbell.clock())::float8").await;
+    let ahead: f64 = scene.value("select extract(epoch from clock_timestamp() - watchbell.clock())::float8").await;
     scene.advance(TimeDelta::seconds(ahead as i64) + TimeDelta::minutes(59)).await;
     assert_eq!(attention(&mut scene).await, []);
     scene.advance(TimeDelta::minutes(2)).await;
@@ -393,7 +396,9 @@ async fn the_worst_comes_first_and_every_command_exists() {
         scene.schedule(name, "fixed_rate", "'30 days'").await;
     }
     scene.psql("select watchbell.pause_queue('q')").await;
-    scene.psql("insert into watchbell.watches (name, table_name, status, error) values ('h', 'x', 'invalid', 'no x')").await;
+    scene
+        .psql("insert into watchbell.watches (name, table_name, status, error) values ('h', 'x', 'invalid', 'no x')")
+        .await;
     scene.psql("insert into watchbell.watches (name, table_name, paused_at) values ('p', 'x', 'epoch')").await;
     scene.fire().await;
     scene.psql("update watchbell.schedules set consecutive_failures = 9 where name = 'f'").await;
@@ -415,8 +420,18 @@ async fn the_worst_comes_first_and_every_command_exists() {
     kinds.sort_unstable();
     kinds.dedup();
     let expected = [
-        "clock_skew", "failing", "invalid", "never_fired", "outdated", "overdue", "paused", "silent", "stuck",
-        "unserved_handler", "unserved_queue", "unserved_target",
+        "clock_skew",
+        "failing",
+        "invalid",
+        "never_fired",
+        "outdated",
+        "overdue",
+        "paused",
+        "silent",
+        "stuck",
+        "unserved_handler",
+        "unserved_queue",
+        "unserved_target",
     ];
     assert_eq!(kinds, expected, "{rows:#?}");
     for AttentionRow { command, .. } in rows {

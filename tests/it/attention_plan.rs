@@ -40,7 +40,8 @@ async fn attention_reads_a_bounded_number_of_rows_by_index_and_no_history() {
         node["Relation Name"].as_str().is_some_and(|name| names.iter().any(|wanted| name.starts_with(wanted)))
     };
     let all = nodes(&plan);
-    let history = all.iter().filter(|node| of(node, &["runs_finished", "fires", "run_errors", "run_output", "activity"]));
+    let history =
+        all.iter().filter(|node| of(node, &["runs_finished", "fires", "run_errors", "run_output", "activity"]));
     assert_eq!(history.count(), 0, "{plan:#}");
     let large: Vec<_> = all.into_iter().filter(|node| of(node, &["runs_live", "schedules"])).collect();
     assert!(large.len() > 10, "{} nodes read the large tables", large.len());

@@ -18,7 +18,10 @@ async fn status_is_0_with_nothing_to_do_and_1_with_the_command_that_mends_it() {
     let Ended(code, stdout, stderr) = run(Some(url), &["status"]);
     assert_eq!((code, stderr.as_str()), (1, ""));
     assert!(stdout.starts_with(&shown(url)), "{stdout}");
-    assert!(stdout.ends_with("    no live worker: nothing fires and nothing runs\n    $ watchbell worker run\n"), "{stdout}");
+    assert!(
+        stdout.ends_with("    no live worker: nothing fires and nothing runs\n    $ watchbell worker run\n"),
+        "{stdout}"
+    );
 
     let _worker = Program::worker(url, &["--name", "one", "--enable-sql"]);
     let is_there = "exists (select from watchbell.workers where name = 'one' and schema_version is not null)";
@@ -27,9 +30,14 @@ async fn status_is_0_with_nothing_to_do_and_1_with_the_command_that_mends_it() {
     assert!(quiet.contains("\nWorkers: 1 alive, 0 of 100 slots taken\n"), "{quiet}");
     assert!(quiet.ends_with("\nNothing needs attention\n"), "{quiet}");
 
-    execute(&database, "insert into watchbell.schedules (name, fixed_rate, handler, payload)
-                        values ('beat', '1 h', 'sql', '{\"statement\": \"select 1\"}')").await;
-    let fails = ask::insert(&database.pool, "sql", &[("payload", "'{\"statement\": \"select 1/0\"}'"), ("max_attempts", "1")]);
+    execute(
+        &database,
+        "insert into watchbell.schedules (name, fixed_rate, handler, payload)
+                        values ('beat', '1 h', 'sql', '{\"statement\": \"select 1\"}')",
+    )
+    .await;
+    let fails =
+        ask::insert(&database.pool, "sql", &[("payload", "'{\"statement\": \"select 1/0\"}'"), ("max_attempts", "1")]);
     let failed = fails.await;
     ask::insert(&database.pool, "sql", &[("payload", "'{\"statement\": \"select pg_sleep(60)\"}'")]).await;
     let settled = "(select count(*) from watchbell.runs where status in ('running', 'failed')) = 2
@@ -38,7 +46,9 @@ async fn status_is_0_with_nothing_to_do_and_1_with_the_command_that_mends_it() {
     execute(&database, "update watchbell.schedules set consecutive_failures = 3").await;
     let Ended(code, stdout, _) = run(Some(url), &["status"]);
     assert_eq!(code, 1);
-    for part in ["\nQueues\n", "\nNext fires\n", "\tsql\n", "\nRunning\n", "\nLast failures\n", "division by zero"] {
+    for part in
+        ["\nQueues: 1 idle\n", "\nNext fires\n", "\tsql\n", "\nRunning\n", "\nLast failures\n", "division by zero"]
+    {
         assert!(stdout.contains(part), "{part}: {stdout}");
     }
     assert!(stdout.contains("\nNeeds attention: 1\n  critical failing: schedule beat, since "), "{stdout}");
@@ -48,7 +58,7 @@ async fn status_is_0_with_nothing_to_do_and_1_with_the_command_that_mends_it() {
     assert_eq!(code, 1);
     let report: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(report["workers"][0]["name"], "one");
-    assert_eq!(report["queues"][0]["running"], 1);
+    assert_eq!(report["queues"][1]["running"], 1);
     assert_eq!(report["upcoming"][0]["name"], "beat");
     assert_eq!(report["running"][0]["worker"], "one");
     assert_eq!(report["failures"][0]["id"], failed);

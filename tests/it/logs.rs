@@ -88,13 +88,19 @@ async fn each_change_of_a_run_is_told_once_with_its_fields() {
     let id: i32 = ask::one(pool, "select id from watchbell.workers").await;
     let failed = told.said("run failed").remove(0);
     assert_eq!(failed["level"], "ERROR");
-    assert_eq!((&failed["handler"], &failed["queue"], &failed["status"]), (&"sql".into(), &"slow".into(), &"failed".into()));
+    assert_eq!(
+        (&failed["handler"], &failed["queue"], &failed["status"]),
+        (&"sql".into(), &"slow".into(), &"failed".into())
+    );
     assert_eq!((&failed["kind"], &failed["worker"]), (&"error".into(), &id.into()));
     assert!(failed["error"].as_str().unwrap().contains("division by zero"), "{failed}");
     assert!(failed["duration_ms"].as_f64().is_some_and(|ms| ms > 0.0), "{failed}");
     assert!(failed.get("again_in_ms").is_none() && failed.get("schedule").is_none(), "what is not there is not told");
     let again = told.said("run failed and is tried again").remove(0);
-    assert_eq!((&again["level"], &again["status"], &again["again_in_ms"]), (&"INFO".into(), &"pending".into(), &10.into()));
+    assert_eq!(
+        (&again["level"], &again["status"], &again["again_in_ms"]),
+        (&"INFO".into(), &"pending".into(), &10.into())
+    );
     drop(worker);
 }
 
@@ -105,7 +111,11 @@ async fn a_death_and_what_it_cost_is_told_by_the_one_who_mends_it() {
     let (dead, judge) = (Told::by(&place, "dead"), Told::by(&place, "judge"));
     let victim = dead.worker("debug", &database.url, &["--name", "victim"]);
     dead.until_said("worker started").await;
-    let twice = sql(pool, "select pg_sleep(case when (select attempt from watchbell.runs_live limit 1) = 1 then 60 else 0 end)", &[]);
+    let twice = sql(
+        pool,
+        "select pg_sleep(case when (select attempt from watchbell.runs_live limit 1) = 1 then 60 else 0 end)",
+        &[],
+    );
     let (twice, once) = (twice.await, sql(pool, "select pg_sleep(60)", &[("max_attempts", "1")]).await);
     for run in [twice, once] {
         ask::until_status(pool, run, "running", SOON).await;
@@ -132,15 +142,20 @@ async fn what_becomes_of_schedules_is_told() {
     let (pool, place) = (&database.pool, Place::new());
     let told = Told::by(&place, "log");
     let schedule = |name: &str, columns: &str, values: &str| {
-        format!("insert into watchbell.schedules (name, handler, payload, {columns})
-                 values ('{name}', 'sql', '{{\"statement\": \"select 1/0\"}}', {values})")
+        format!(
+            "insert into watchbell.schedules (name, handler, payload, {columns})
+                 values ('{name}', 'sql', '{{\"statement\": \"select 1/0\"}}', {values})"
+        )
     };
     for statement in [
         schedule("never", "cron", "'0 0 31 2 *'"),
         schedule("fails", "run_at, max_attempts, pause_after_failures", "now(), 1, 1"),
-        schedule("missed", "run_at, misfire", "now() - interval '1 h', 'skip'"),
+        schedule("missed", "run_at, start_deadline", "now() - interval '1 h', '1 min'"),
     ] {
-        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("set client_min_messages = error; {statement}"))).execute(pool).await.unwrap();
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("set client_min_messages = error; {statement}")))
+            .execute(pool)
+            .await
+            .unwrap();
     }
     let worker = told.worker("debug", &database.url, &["--name", "one"]);
     let invalid = told.until_said("schedule invalid").await;
@@ -148,12 +163,18 @@ async fn what_becomes_of_schedules_is_told() {
     let fired = told.until_said("schedule fired").await;
     assert_eq!((&fired["schedule"], &fired["disposition"]), (&"fails".into(), &"run".into()));
     let missed = told.until_said("schedule missed fire times").await;
-    assert_eq!((&missed["level"], &missed["schedule"], &missed["missed"]), (&"INFO".into(), &"missed".into(), &1.into()));
+    assert_eq!((&missed["level"], &missed["schedule"]), (&"INFO".into(), &"missed".into()));
+    assert_eq!(missed["disposition"], "expired");
     let failed = told.until_said("run failed").await;
     assert_eq!(failed["schedule"], "fails");
     let paused = told.until_said("schedule paused by its failures").await;
-    assert_eq!((&paused["level"], &paused["schedule"], &paused["failures"]), (&"ERROR".into(), &"fails".into(), &1.into()));
-    for message in ["schedule invalid", "schedule fired", "schedule missed fire times", "schedule paused by its failures"] {
+    assert_eq!(
+        (&paused["level"], &paused["schedule"], &paused["failures"]),
+        (&"ERROR".into(), &"fails".into(), &1.into())
+    );
+    for message in
+        ["schedule invalid", "schedule fired", "schedule missed fire times", "schedule paused by its failures"]
+    {
         assert_eq!(told.said(message).len(), 1, "{message}");
     }
     drop(worker);
@@ -174,7 +195,10 @@ async fn at_info_a_healthy_worker_tells_its_start_its_drain_and_its_end_and_noth
     until_true(pool, "(select fires_count from watchbell.schedules) > 2", SOON).await;
     worker.send(Signal::SIGTERM);
     until("the process ends", SOON, async || worker.has_ended().then_some(())).await;
-    let messages: Vec<_> = told.lines().iter().map(|line| line["message"].as_str().unwrap().to_owned()).collect();
+    // the driver warns on a machine that is too busy
+    let own = |line: &Value| line["target"].as_str().is_some_and(|target| target.starts_with("watchbell"));
+    let lines: Vec<Value> = told.lines().into_iter().filter(own).collect();
+    let messages: Vec<&str> = lines.iter().filter_map(|line| line["message"].as_str()).collect();
     assert_eq!(messages, ["worker started", "worker draining", "worker stopped"]);
     let started = told.said("worker started").remove(0);
     assert_eq!((&started["name"], &started["slots"]), (&"one".into(), &100.into()));

@@ -40,7 +40,7 @@ async fn status_is_0_with_nothing_to_do_and_1_with_the_command_that_mends_it() {
         ask::insert(&database.pool, "sql", &[("payload", "'{\"statement\": \"select 1/0\"}'"), ("max_attempts", "1")]);
     let failed = fails.await;
     ask::insert(&database.pool, "sql", &[("payload", "'{\"statement\": \"select pg_sleep(60)\"}'")]).await;
-    let settled = "(select count(*) from watchbell.runs where status in ('running', 'failed')) = 2
+    let settled = "(select count(distinct status) from watchbell.runs where status in ('running', 'failed')) = 2
                    and exists (select from watchbell.upcoming)";
     until_true(&database.pool, settled, Duration::from_secs(20)).await;
     execute(&database, "update watchbell.schedules set consecutive_failures = 3").await;

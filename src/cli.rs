@@ -18,6 +18,7 @@ mod output;
 mod queue;
 mod runs;
 mod schedule;
+mod status;
 mod up;
 mod value;
 mod version;
@@ -107,6 +108,8 @@ enum Command {
     /// The processes that do the work: which there are, and draining them.
     #[command(subcommand)]
     Workers(workers::Verb),
+    /// One screen: workers, queues, what fires, runs and failed, and what needs a person; exits with 1 if anything does.
+    Status(status::StatusArgs),
     /// The schema's versions.
     #[command(subcommand)]
     Migrate(migrate::Verb),
@@ -212,6 +215,7 @@ async fn brief(command: Command, setting: &Setting) -> Result<ExitCode> {
         Command::Queue(verb) => queue::run(verb, setting).await,
         Command::Handlers(verb) => handlers::run(verb, setting).await,
         Command::Workers(verb) => workers::run(verb, setting).await,
+        Command::Status(args) => status::run(&args, setting).await,
         Command::Migrate(verb) => migrate::run(verb, setting).await,
         Command::Generate(verb) => generate::run(verb, setting),
         Command::Version => version::run(setting).await,

@@ -47,6 +47,7 @@
 
 mod activity;
 mod answer;
+mod attention;
 mod backfill;
 mod check;
 mod declaration;
@@ -63,6 +64,7 @@ mod run_output;
 mod schedule_edit;
 mod schedule_list;
 mod schedule_steer;
+mod status;
 mod wait;
 mod when;
 mod worker_list;
@@ -74,6 +76,7 @@ use crate::error::{Error, Result};
 
 pub use crate::run::RunId;
 pub use activity::{Activity, ActivityRow, act_for};
+pub use attention::{AttentionRow, Severity, attention};
 pub use backfill::{Backfill, backfill};
 pub use declaration::{Declaration, Declared};
 pub use new_run::NewRun;
@@ -88,6 +91,7 @@ pub use run_output::{OutputRow, RunError, RunOutput, end_of_output, run_errors};
 pub use schedule_edit::ScheduleEdit;
 pub use schedule_list::{ScheduleRow, Schedules};
 pub use schedule_steer::{cancel_schedule, pause, resume, run_now, run_now_with, skip_next, unschedule};
+pub use status::{FailureRow, RunningRow, StatusReport, UpcomingRow, status};
 pub use wait::wait;
 pub use when::{Moment, When, cron, fixed_delay, fixed_rate, once};
 pub use worker_list::{HandlerRow, WorkerRow, handlers, known_handlers, worker, workers};

@@ -35,12 +35,14 @@ mod config;
 mod control;
 mod declare;
 mod drain;
+mod facts;
 mod flusher;
 mod gauges;
 mod handle;
 mod health;
 mod hooks;
 mod identity;
+mod journal;
 mod leased;
 mod listener;
 mod observer;
@@ -133,7 +135,16 @@ impl Worker {
         }
         let id = register::register(connection, &who, None).await?;
         first.close().await;
-        tracing::info!(worker = id, name = who.name, slots = config.slots, handlers = ?who.handlers, "worker started");
+        tracing::info!(
+            worker = id,
+            name = who.name,
+            version = env!("CARGO_PKG_VERSION"),
+            slots = config.slots,
+            handlers = ?who.handlers,
+            queues = config.queues.as_ref().map(tracing::field::debug),
+            labels = ?who.labels,
+            "worker started"
+        );
 
         let (results, inbox) = tokio::sync::mpsc::unbounded_channel();
         let (row_results, row_inbox) = tokio::sync::mpsc::unbounded_channel();

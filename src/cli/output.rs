@@ -99,7 +99,8 @@ impl Output {
         self.is_terminal
     }
 
-    fn table<T>(&self, rows: &[T], columns: &[Column<T>]) -> String {
+    /// A list as people see it, as text.
+    pub(super) fn table<T>(&self, rows: &[T], columns: &[Column<T>]) -> String {
         let header = columns.iter().map(|(heading, _)| (*heading).to_owned()).collect::<Vec<_>>();
         let cells = rows.iter().map(|row| columns.iter().map(|(_, cell)| plain(&cell(row))).collect::<Vec<_>>());
         if !self.is_terminal {
@@ -127,7 +128,7 @@ fn json<T: Serialize + ?Sized>(value: &T, pretty: bool) -> Result<String> {
 }
 
 /// One line without control characters: what a run printed must not steer the terminal.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 

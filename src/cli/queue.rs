@@ -80,7 +80,7 @@ async fn list(args: &ListArgs, setting: &Setting) -> Result<()> {
 }
 
 /// At most 10,000 open runs are looked at; then it is at least this many.
-fn counted(row: &QueueRow, n: i64) -> String {
+pub(super) fn counted(row: &QueueRow, n: i64) -> String {
     if row.capped { format!("{n}+") } else { n.to_string() }
 }
 

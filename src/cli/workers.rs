@@ -99,7 +99,7 @@ async fn list(args: &ListArgs, setting: &Setting) -> Result<()> {
 }
 
 /// Its state, or that it is asked to drain and has not seen it.
-fn state(row: &WorkerRow) -> String {
+pub(super) fn state(row: &WorkerRow) -> String {
     match (row.state.as_str(), row.drain_requested_at) {
         ("running", Some(_)) => "running (asked to drain)".to_owned(),
         (state, _) => state.to_owned(),

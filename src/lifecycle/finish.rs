@@ -108,6 +108,8 @@ pub struct Recorded {
     pub superseded: Vec<i64>,
     /// Not written yet: their schedule or limit is locked by someone else.
     pub held: Vec<Finished>,
+    /// Schedules that are paused because of these failures, and how many there were in a row.
+    pub paused: Vec<(String, i32)>,
 }
 
 /// Records verdicts in a transaction of their own.
@@ -215,9 +217,10 @@ async fn record(
         .bind(now)
         .fetch_all(&mut *conn)
         .await?;
+    let mut paused = vec![];
     if !failing.is_empty() {
         let ids: Vec<i64> = failing.into_keys().collect();
-        sqlx::query(PAUSE).bind(ids).bind(now).execute(&mut *conn).await?;
+        paused = sqlx::query_as(PAUSE).bind(ids).bind(now).fetch_all(&mut *conn).await?;
     }
     let accepted: HashSet<i64> = accepted.into_iter().collect();
     let calls: Vec<i64> = batch.iter().filter(|f| f.calls() && accepted.contains(&f.id)).map(|f| f.id).collect();
@@ -225,7 +228,7 @@ async fn record(
         sqlx::query(CALL).bind(calls).bind(now).execute(conn).await?;
     }
     let superseded = batch.iter().map(|f| f.id).filter(|id| !accepted.contains(id)).collect();
-    Ok(Recorded { accepted, superseded, held: vec![] })
+    Ok(Recorded { accepted, superseded, held: vec![], paused })
 }
 
 /// The batch, column by column, as the statement takes it.

@@ -17,6 +17,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
+use tracing::{Level, enabled};
 
 use self::columns::{Fires, Marks, Moves};
 use self::copies::Copies;
@@ -46,6 +47,8 @@ pub struct Fired {
     pub skipped: u64,
     /// Schedules that were found invalid: name and reason.
     pub invalid: Vec<(String, String)>,
+    /// What became of each fire time, as far as the log hears it.
+    pub acted: Vec<Acted>,
     /// The largest time between a fire time and the database's now, of those that made a run.
     pub late_max: TimeDelta,
     /// What was decided: the schedule, the disposition, and how many fire times it is.
@@ -73,6 +76,46 @@ impl Fired {
         }
         self.runs += u64::try_from(plan.runs()).unwrap_or(0);
     }
+}
+
+/// What became of a fire time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acted {
+    /// The schedule's name.
+    pub schedule: String,
+    /// The fire time; of a gap the first.
+    pub fire_at: DateTime<Utc>,
+    /// The last fire time of a gap.
+    pub until: Option<DateTime<Utc>>,
+    /// How many fire times made no run.
+    pub missed: u64,
+    /// As in `fires`.
+    pub disposition: &'static str,
+}
+
+impl Acted {
+    /// What the log hears of a plan.
+    fn heard<'a>(schedule: &'a str, plan: &'a Plan) -> impl Iterator<Item = Self> + 'a {
+        let all = enabled!(target: "watchbell::schedule", Level::DEBUG);
+        let losses = enabled!(target: "watchbell::schedule", Level::INFO);
+        let heard = plan.fires.iter().filter(move |fire| all || (losses && is_loss(fire.disposition.as_str())));
+        heard.map(move |fire| Self {
+            schedule: schedule.to_owned(),
+            fire_at: fire.fire_at,
+            until: fire.until,
+            missed: fire.missed,
+            disposition: fire.disposition.as_str(),
+        })
+    }
+
+    /// Whether fire times passed while nobody was there.
+    pub fn is_loss(&self) -> bool {
+        is_loss(self.disposition)
+    }
+}
+
+fn is_loss(disposition: &str) -> bool {
+    matches!(disposition, "skipped_misfire" | "coalesced" | "expired")
 }
 
 /// Fires up to `limit` due schedules. A result with `schedules == limit` asks to be called again.
@@ -108,14 +151,16 @@ async fn attempt(
     let mut moves = Moves::default();
     let mut streaks = Streaks::default();
     for row in &rows {
+        let name: &str = row.try_get("name")?;
         match standing.planned(row)? {
             Ok(one) => {
-                fired.note(row.try_get("name")?, one.plan());
+                fired.note(name, one.plan());
+                fired.acted.extend(Acted::heard(name, one.plan()));
                 streaks.push(one.id, row, one.plan())?;
                 planned.push((row, one));
             }
             Err(reason) => {
-                fired.invalid.push((row.try_get("name")?, reason.clone()));
+                fired.invalid.push((name.to_owned(), reason.clone()));
                 moves.refuse(row.try_get("id")?, reason);
             }
         }

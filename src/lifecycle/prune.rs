@@ -55,7 +55,7 @@ pub async fn prune(conn: &mut PgConnection, retention: Duration, now: Option<Dat
         return Ok(Pruned { skipped: true, ..Pruned::default() });
     }
     let mut pruned = Pruned::default();
-    pruned.mended += sqlx::query(RESUME).bind(now).execute(&mut *lock).await?.rows_affected();
+    pruned.mended += resume(&mut lock, now).await?;
     pruned.mended += sqlx::query(MEND_DELAY).bind(now).execute(&mut *lock).await?.rows_affected();
     pruned.mended += sqlx::query(MEND_COPIES).bind(now).execute(&mut *lock).await?.rows_affected();
     pruned.mended += end_stranded(&mut lock, false, now).await?;
@@ -101,7 +101,8 @@ async fn drop_days(conn: &mut PgConnection, retention: Duration) -> sqlx::Result
                     metrics::count(&list::RETENTION_DELETED_ROWS, &[&parent], rows);
                     dropped.push(day);
                 }
-                Some(problem) => tracing::info!("{problem}"),
+                // each minute anew; after a day it stands in `attention`
+                Some(problem) => tracing::debug!("{problem}"),
             }
         }
     }
@@ -110,5 +111,9 @@ async fn drop_days(conn: &mut PgConnection, retention: Duration) -> sqlx::Result
 
 /// Resumes schedules whose pause has run out.
 pub async fn resume(conn: &mut PgConnection, now: Option<DateTime<Utc>>) -> sqlx::Result<u64> {
-    Ok(sqlx::query(RESUME).bind(now).execute(conn).await?.rows_affected())
+    let resumed: Vec<String> = sqlx::query_scalar(RESUME).bind(now).fetch_all(conn).await?;
+    for schedule in &resumed {
+        tracing::info!(target: "watchbell::schedule", schedule, "schedule resumed: its pause is over");
+    }
+    Ok(resumed.len() as u64)
 }

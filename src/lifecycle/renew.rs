@@ -6,10 +6,13 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{PgConnection, Row};
 
+use crate::migrate;
+
 const RENEW: &str = include_str!("../sql/3_renew.sql");
+const FACTS: &str = include_str!("../sql/3_facts.sql");
 
 /// First key of the advisory lock that shows a worker's presence; the second is the worker's number.
 pub const PRESENCE: i32 = 0x7762;
@@ -78,4 +81,28 @@ pub async fn renew(
 /// Takes the worker's own presence lock, if it is free. It is held as long as this session lives.
 pub async fn take_presence(conn: &mut PgConnection, worker: i32) -> sqlx::Result<bool> {
     sqlx::query_scalar("select pg_try_advisory_lock($1, $2)").bind(PRESENCE).bind(worker).fetch_one(conn).await
+}
+
+/// What a worker says of itself beside its heartbeat, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    /// How far its host's clock is ahead of the database's.
+    pub clock_skew: TimeDelta,
+    /// How long it keeps finished runs.
+    pub retention: Duration,
+    /// While it drains: how long that may take in all.
+    pub drains_for: Option<Duration>,
+}
+
+/// Writes the facts into the worker's row; the first end of a drain stays.
+pub async fn tell(conn: &mut PgConnection, worker: i32, facts: &Facts) -> sqlx::Result<()> {
+    sqlx::query(FACTS)
+        .bind(worker)
+        .bind(facts.clock_skew.as_seconds_f64())
+        .bind(facts.retention.as_secs_f64())
+        .bind(migrate::VERSION)
+        .bind(facts.drains_for.map(|longest| longest.as_secs_f64()))
+        .execute(conn)
+        .await
+        .map(drop)
 }

@@ -50,7 +50,12 @@ pub async fn requests(conn: &mut PgConnection, worker: i32) -> sqlx::Result<Aske
             }
             (Some("running"), _) => {} // its own worker will see it
             (Some(_), _) => {
-                sqlx::query("select watchbell.cancel($1, $2)").bind(run).bind(reason).execute(&mut *conn).await?;
+                let cancel = sqlx::query_scalar("select watchbell.cancel($1, $2)").bind(run).bind(&reason);
+                let answer: Option<String> = cancel.fetch_one(&mut *conn).await?;
+                if answer.as_deref() == Some("cancelled") {
+                    let status = "cancelled";
+                    tracing::info!(target: "watchbell::run", run, worker, status, error = reason, "run cancelled");
+                }
                 handled.push(id);
             }
             (None, _) => handled.push(id), // it has ended

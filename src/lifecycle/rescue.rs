@@ -19,7 +19,7 @@ use sqlx::{PgConnection, Row};
 
 use super::finish::Finished;
 use crate::{
-    metrics::{Meter, Meters},
+    metrics::Meter,
     retry::RetryPolicy,
     run::transition::{Event, Standing, decide},
 };
@@ -92,13 +92,23 @@ pub async fn declare_dead(
         .collect()
 }
 
-/// Verdicts for up to 1,000 runs whose claimant is not a live worker.
-pub async fn orphans(conn: &mut PgConnection) -> sqlx::Result<Vec<Finished>> {
-    orphans_counted(conn, None).await
+/// A run that nobody has in hand, with the verdict about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Orphan {
+    /// What is to be recorded.
+    pub finished: Finished,
+    /// The number of the attempt that was lost.
+    pub attempt: i32,
+    /// The name of its handler.
+    pub handler: String,
+    /// Its queue.
+    pub queue: String,
+    /// The schedule it belongs to.
+    pub schedule: Option<String>,
 }
 
-/// The same, each counted in the series of its queue and handler once it is accepted.
-pub(crate) async fn orphans_counted(conn: &mut PgConnection, meters: Option<&Meters>) -> sqlx::Result<Vec<Finished>> {
+/// Up to 1,000 runs whose claimant is not a live worker, and what follows.
+pub async fn orphans(conn: &mut PgConnection) -> sqlx::Result<Vec<Orphan>> {
     let rows = sqlx::query(ORPHANS).fetch_all(conn).await?;
     rows.iter()
         .map(|row| {
@@ -116,7 +126,7 @@ pub(crate) async fn orphans_counted(conn: &mut PgConnection, meters: Option<&Met
             } else {
                 Event::WorkerLost
             };
-            Ok(Finished {
+            let finished = Finished {
                 id: standing.id,
                 fence: row.try_get(1)?,
                 claimed_by: row.try_get(2)?,
@@ -127,18 +137,22 @@ pub(crate) async fn orphans_counted(conn: &mut PgConnection, meters: Option<&Met
                 row: None,
                 waited: Duration::ZERO,
                 verdict: decide(standing, event, &retry),
-                meter: match meters {
-                    Some(meters) => meters.of(row.try_get(10)?, row.try_get(9)?),
-                    None => Meter::default(),
-                },
+                meter: Meter::default(),
+            };
+            Ok(Orphan {
+                finished,
+                attempt: standing.attempt,
+                handler: row.try_get(9)?,
+                queue: row.try_get(10)?,
+                schedule: row.try_get(14)?,
             })
         })
         .collect()
 }
 
-/// Verdicts for up to 1,000 runs that `worker` has claimed and that are not among those it holds: the
-/// claim was committed and its reply lost. They never started, so they go back as they were.
-pub async fn strays(conn: &mut PgConnection, worker: i32, held: &[i64]) -> sqlx::Result<Vec<Finished>> {
+/// Up to 1,000 runs that `worker` has claimed and that are not among those it holds: the claim was committed
+/// and its reply lost. They never started, so they go back as they were.
+pub async fn strays(conn: &mut PgConnection, worker: i32, held: &[i64]) -> sqlx::Result<Vec<Orphan>> {
     let rows = sqlx::query(STRAYS).bind(worker).bind(held).fetch_all(conn).await?;
     rows.iter()
         .map(|row| {
@@ -148,7 +162,7 @@ pub async fn strays(conn: &mut PgConnection, worker: i32, held: &[i64]) -> sqlx:
                 max_attempts: row.try_get(3)?,
                 crashes: row.try_get(4)?,
             };
-            Ok(Finished {
+            let finished = Finished {
                 id: standing.id,
                 fence: row.try_get(1)?,
                 claimed_by: worker,
@@ -160,6 +174,13 @@ pub async fn strays(conn: &mut PgConnection, worker: i32, held: &[i64]) -> sqlx:
                 waited: Duration::ZERO,
                 verdict: decide(standing, Event::GivenBack, &RetryPolicy::default()),
                 meter: Meter::default(),
+            };
+            Ok(Orphan {
+                finished,
+                attempt: standing.attempt,
+                handler: row.try_get(8)?,
+                queue: row.try_get(9)?,
+                schedule: row.try_get(10)?,
             })
         })
         .collect()

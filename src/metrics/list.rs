@@ -129,7 +129,7 @@ pub(crate) const SCHEDULE_LAST_DURATION: Metric = Metric::gauge(
 pub(crate) const SCHEDULE_FIRES: Metric = Metric::counter(
     "watchbell_schedule_fires_total",
     &["schedule", "result"],
-    "Fire times that this worker decided on, by result: run, caught_up, queued, skipped_overlap, skipped_misfire, coalesced, expired.",
+    "Fire times that this worker decided on, by result: run, caught_up, queued, skipped_overlap, skipped_misfire, skipped_no_worker, coalesced, expired.",
 );
 
 // ---- watches

@@ -51,6 +51,8 @@ pub(super) const ALL: &[Migration] = migrations![
     25 "0025_schedule_policy_functions" since 25,
     26 "0026_watch_claims" since 26,
     27 "0027_watch_batches" since 27,
+    28 "0028_worker_facts" since 28,
+    29 "0029_attention" since 29,
 ];
 
 /// What every schema begins with: the place where migrations are recorded. Harmless when it is there.
@@ -59,15 +61,17 @@ do $$ begin
     if to_regnamespace('watchbell') is null then
         create schema watchbell;
     end if;
+    if to_regclass('watchbell.migrations') is null then
+        create table watchbell.migrations (
+            version    integer primary key,
+            name       text not null,
+            checksum   text not null,
+            min_build  integer not null,
+            applied_at timestamptz not null default now(),
+            applied_by text not null default session_user
+        );
+    end if;
 end $$;
-create table if not exists watchbell.migrations (
-    version    integer primary key,
-    name       text not null,
-    checksum   text not null,
-    min_build  integer not null,
-    applied_at timestamptz not null default now(),
-    applied_by text not null default session_user
-);
 ";
 
 impl Migration {

@@ -2,3 +2,4 @@
 update watchbell.schedules s
 set paused_at = null, paused_by = null, paused_until = null, pause_note = null
 where s.paused_until <= coalesce($1::timestamptz, clock_timestamp())
+returning s.name

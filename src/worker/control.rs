@@ -8,16 +8,17 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::subscriber::NoSubscriber;
 
 use super::{
+    facts::{Told, skew},
     gauges,
     session::{Session, within},
     shared::{Phase, Shared, locked},
 };
 use crate::{
-    Error, Result,
+    Error, Result, clock,
     handler::StopReason,
     lifecycle::{
         register::{self, stop},
-        renew::{Hints, renew, take_presence},
+        renew::{Hints, renew, take_presence, tell},
     },
     metrics::{self, Waker, list},
 };
@@ -73,6 +74,7 @@ pub(super) fn start(shared: Arc<Shared>, session: Session) -> Result<Control> {
 
 async fn beat_until(shared: &Shared, mut session: Session, end: CancellationToken) {
     let mut pause = Duration::ZERO;
+    let mut told = Told::default();
     // the runs in hand were given up: the number under which they were claimed must end, or they would
     // stay claimed by a worker that is alive
     let mut lost = false;
@@ -83,9 +85,9 @@ async fn beat_until(shared: &Shared, mut session: Session, end: CancellationToke
         }
         let began = Instant::now();
         let beaten = if lost {
-            reregister(shared, &mut session).await
+            reregister(shared, &mut session, &mut told).await
         } else {
-            within(patience(shared), beat(shared, &mut session)).await
+            within(patience(shared), beat(shared, &mut session, &mut told)).await
         };
         gauges::set_all(shared);
         match session.settle(beaten) {
@@ -99,7 +101,7 @@ async fn beat_until(shared: &Shared, mut session: Session, end: CancellationToke
                 pause = every.saturating_sub(began.elapsed());
             }
             Ok(None) => {
-                tracing::warn!(worker = shared.worker(), "declared dead: dropping all runs, registering anew");
+                tracing::warn!(worker = shared.worker(), "worker declared dead: dropping all runs, registering anew");
                 lose(shared);
                 (lost, pause) = (true, Duration::ZERO);
             }
@@ -119,7 +121,7 @@ async fn beat_until(shared: &Shared, mut session: Session, end: CancellationToke
 }
 
 /// One heartbeat; the presence lock is taken first where this session does not hold it yet.
-async fn beat(shared: &Shared, session: &mut Session) -> sqlx::Result<Option<Hints>> {
+async fn beat(shared: &Shared, session: &mut Session, told: &mut Told) -> sqlx::Result<Option<Hints>> {
     let deadline = session.deadline();
     if !session.is_open() {
         let mut beat = locked(&shared.beat);
@@ -128,13 +130,22 @@ async fn beat(shared: &Shared, session: &mut Session) -> sqlx::Result<Option<Hin
     }
     let worker = shared.worker();
     let present = locked(&shared.beat).presence_since.is_some();
-    let draining = shared.phase() >= Phase::Draining;
+    let phase = shared.phase();
     let connection = session.connection().await?;
     let result = within(deadline, async {
         // ours only: nobody else's lock is ever probed by taking it
         let presence = present || take_presence(connection, worker).await?;
         let queues = shared.config.queues.as_deref();
+        let draining = phase >= Phase::Draining;
+        let (asked, began) = (clock::wall(), Instant::now());
         let hints = renew(connection, worker, shared.config.lease, presence, draining, queues, None).await?;
+        if let Some(hints) = &hints {
+            let skew = skew(asked, began.elapsed(), hints.now);
+            if let Some(facts) = told.news(worker, &shared.config, phase, skew) {
+                tell(connection, worker, &facts).await?;
+                told.note(worker, facts);
+            }
+        }
         Ok((presence, hints))
     })
     .await;
@@ -148,6 +159,10 @@ async fn beat(shared: &Shared, session: &mut Session) -> sqlx::Result<Option<Hin
 fn note(shared: &Shared, began: Instant) {
     let mut beat = locked(&shared.beat);
     let on_time = began.duration_since(beat.last) <= ON_TIME;
+    if std::mem::take(&mut beat.lost) {
+        let silent_ms = millis(beat.last.elapsed());
+        tracing::info!(worker = shared.worker(), silent_ms, "database regained");
+    }
     beat.on_time = if on_time { beat.on_time.saturating_add(1) } else { 0 };
     beat.last = began;
     if beat.unbroken_since.is_none() {
@@ -212,7 +227,7 @@ fn lose(shared: &Shared) {
 }
 
 /// Ends the old number, takes a new one, and beats under it.
-async fn reregister(shared: &Shared, session: &mut Session) -> sqlx::Result<Option<Hints>> {
+async fn reregister(shared: &Shared, session: &mut Session, told: &mut Told) -> sqlx::Result<Option<Hints>> {
     // a new session, so that the old number's presence lock is not held on
     session.close().await;
     let deadline = session.deadline();
@@ -223,11 +238,11 @@ async fn reregister(shared: &Shared, session: &mut Session) -> sqlx::Result<Opti
     })
     .await;
     let worker = session.settle(result)?;
-    tracing::info!(worker, "registered anew");
+    tracing::info!(worker, before = shared.worker(), "worker registered anew");
     shared.renumber(worker);
     shared.duties.orphans.store(true, std::sync::atomic::Ordering::Release); // what it had given up
     shared.ask(&shared.duties.rescue);
-    beat(shared, session).await
+    beat(shared, session, told).await
 }
 
 /// A heartbeat that did not come through; says how long there has been none.
@@ -235,10 +250,15 @@ fn failed(shared: &Shared, error: &sqlx::Error) -> Duration {
     let mut beat = locked(&shared.beat);
     beat.on_time = 0;
     let silent = beat.last.elapsed();
-    if beat.unbroken_since.take().is_some() {
-        tracing::warn!(%error, "heartbeat failed; trying again");
+    beat.unbroken_since = None;
+    if !std::mem::replace(&mut beat.lost, true) {
+        tracing::warn!(worker = shared.worker(), %error, "database lost: a heartbeat failed; trying again");
     }
     silent
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Without a heartbeat for so long, the runs in hand are given up: others may soon have them.
@@ -257,7 +277,13 @@ fn fence_itself(shared: &Shared, silent: Duration) -> bool {
     let lease = shared.config.lease;
     let must = silent >= fence_after(lease) && shared.in_hand() > 0;
     if must {
-        tracing::error!(?silent, ?lease, "no heartbeat for most of the lease: cancelling all runs");
+        tracing::error!(
+            worker = shared.worker(),
+            runs = shared.in_hand(),
+            silent_ms = millis(silent),
+            lease_ms = millis(lease),
+            "no heartbeat for most of the lease: dropping all runs"
+        );
         lose(shared);
     }
     must

@@ -17,10 +17,8 @@ use crate::{
 
 /// Waits for the runs in hand; `force` cuts the wait short.
 pub(super) async fn drain(shared: &Shared, force: impl Future<Output = ()> + Send) {
-    let waiting = shared.in_hand();
-    if waiting > 0 {
-        tracing::info!(runs = waiting, timeout = ?shared.config.drain_timeout, "draining");
-    }
+    let timeout = shared.config.drain_timeout;
+    tracing::info!(worker = shared.worker(), runs = shared.in_hand(), ?timeout, "worker draining");
     tokio::pin!(force);
     let ended = async {
         // a claim that is under way brings its runs first
@@ -28,7 +26,11 @@ pub(super) async fn drain(shared: &Shared, force: impl Future<Output = ()> + Sen
         drop(shared.claiming_rows.lock().await);
         shared.stop_kept(); // they would run for ever, and go on elsewhere
         if time::timeout(shared.config.drain_timeout, shared.idle()).await.is_err() {
-            tracing::warn!(runs = shared.in_hand(), "drain timeout is over: asking runs to stop");
+            tracing::warn!(
+                worker = shared.worker(),
+                runs = shared.in_hand(),
+                "drain timeout is over: asking runs to stop"
+            );
             shared.stop_runs(&StopReason::Shutdown);
             // execute drops the future after the same grace; a little more for its verdict
             let _ = time::timeout(shared.config.grace + Duration::from_millis(200), shared.idle()).await;
@@ -37,7 +39,7 @@ pub(super) async fn drain(shared: &Shared, force: impl Future<Output = ()> + Sen
     tokio::select! {
         () = ended => {}
         () = &mut force => {
-            tracing::warn!(runs = shared.in_hand(), "told to stop at once");
+            tracing::warn!(worker = shared.worker(), runs = shared.in_hand(), "told to stop at once");
             shared.stop_runs(&StopReason::Shutdown);
             shared.watches.force.cancel();
             let _ = time::timeout(Duration::from_millis(100), shared.idle()).await;

@@ -11,6 +11,7 @@ use tokio::{
 };
 
 use super::{
+    journal,
     session::{Session, within},
     shared::{Phase, Shared},
 };
@@ -137,8 +138,9 @@ async fn singly(
 
 fn settle(shared: &Shared, written: &[Finished], recorded: &Recorded, held: &mut Vec<Finished>) {
     for id in &recorded.superseded {
-        tracing::warn!(run = id, "a late verdict was refused: another worker has the run");
+        tracing::warn!(run = id, worker = shared.worker(), "a late verdict was refused: another worker has the run");
     }
+    journal::paused(shared.worker(), &recorded.paused);
     let settled = written.len() - recorded.held.len();
     shared.backlog.fetch_sub(settled, Ordering::Relaxed);
     held.extend(recorded.held.iter().cloned());
@@ -147,7 +149,7 @@ fn settle(shared: &Shared, written: &[Finished], recorded: &Recorded, held: &mut
     for f in observed {
         let accepted = recorded.accepted.contains(&f.id);
         if accepted || recorded.superseded.contains(&f.id) {
-            shared.observer.settled(f.id, f.fence, accepted);
+            shared.observer.settled(f, accepted);
         }
     }
     let again = written.iter().filter(|f| recorded.accepted.contains(&f.id)).filter_map(|f| f.verdict.delay).min();

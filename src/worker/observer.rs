@@ -1,7 +1,8 @@
-//! The observer: notes what happens to runs and tells the hooks, after the fact.
+//! The observer: notes what happens to runs and tells the hooks and the log, after the fact.
 //!
 //! An end is told when the database has accepted it. Nothing waits for a hook: events go through a channel,
-//! and when 10,000 wait, further ones are dropped and the log says so. Without hooks nothing is noted.
+//! and when 10,000 wait, further ones are dropped and the log says so. What neither a hook nor the log hears is
+//! not noted.
 
 use std::{collections::HashMap, sync::Mutex, time::Duration};
 
@@ -9,6 +10,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::{
     hooks::{Hooks, Occasion, RunEvent},
+    journal,
     shared::locked,
 };
 use crate::{
@@ -24,7 +26,17 @@ pub(super) struct Observer {
     told: Mutex<Option<Sender<(Occasion, RunEvent)>>>,
     wanted: Vec<Occasion>,
     /// Ends that are on their way to the database, by run and fence.
-    open: Mutex<HashMap<(i64, i64), RunEvent>>,
+    open: Mutex<HashMap<(i64, i64), Open>>,
+}
+
+/// An end that the database has not answered yet.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) event: RunEvent,
+    /// For the hooks.
+    told: bool,
+    /// For the log.
+    logged: bool,
 }
 
 impl Observer {
@@ -36,9 +48,9 @@ impl Observer {
         (Self { told: Mutex::new(told), wanted, open: Mutex::default() }, inbox)
     }
 
-    /// Whether there are no hooks.
+    /// Whether nobody waits for an end.
     pub(super) fn is_silent(&self) -> bool {
-        self.wanted.is_empty()
+        locked(&self.open).is_empty()
     }
 
     /// A handler is about to be called.
@@ -51,23 +63,28 @@ impl Observer {
     /// An attempt has ended and its verdict is about to be sent.
     pub(super) fn ends(&self, run: &Claimed, finished: &Finished, took: Duration) {
         let verdict = &finished.verdict;
-        if self.wanted.is_empty()
-            || run.row.is_some()
-            || (verdict.unstarted && verdict.delay.is_none() && !verdict.status.is_terminal())
-        {
-            return; // given back: nothing has happened
+        // given back: nothing has happened, as far as hooks are concerned
+        let is_given_back = verdict.unstarted && verdict.delay.is_none() && !verdict.status.is_terminal();
+        let told = !self.wanted.is_empty() && !is_given_back;
+        let logged = journal::hears(verdict);
+        if run.row.is_some() || (!told && !logged) {
+            return;
         }
         let error = verdict.error.as_ref().map(|(_, message)| message.clone());
         let ended = RunEvent { status: verdict.status, error, again_in: verdict.delay, ..event(run, took) };
-        locked(&self.open).insert((run.id, run.fence), ended);
+        locked(&self.open).insert((run.id, run.fence), Open { event: ended, told, logged });
     }
 
     /// The database has accepted that end, or refused it because somebody else has the run.
-    pub(super) fn settled(&self, id: i64, fence: i64, accepted: bool) {
-        if self.wanted.is_empty() {
+    pub(super) fn settled(&self, finished: &Finished, accepted: bool) {
+        let Some(open) = locked(&self.open).remove(&(finished.id, finished.fence)) else { return };
+        if accepted && open.logged {
+            journal::ended(&open, finished);
+        }
+        if !open.told {
             return;
         }
-        let Some(event) = locked(&self.open).remove(&(id, fence)) else { return };
+        let event = open.event;
         match (accepted, event.status) {
             (false, _) => self.tell(Occasion::Lost, RunEvent { status: Status::Running, again_in: None, ..event }),
             (true, Status::Pending) => self.tell(Occasion::Retry, event),
@@ -77,6 +94,7 @@ impl Observer {
 
     /// A transactional handler has recorded its end itself, or was too late to.
     pub(super) fn recorded(&self, run: &Claimed, accepted: bool, took: Duration) {
+        journal::recorded(run, accepted, took);
         if !self.wanted.is_empty() {
             let (occasion, status) =
                 if accepted { (Occasion::Finish, Status::Normal) } else { (Occasion::Lost, Status::Running) };

@@ -10,6 +10,7 @@ use sqlx::PgConnection;
 use tokio::time::{self, Instant};
 
 use super::{
+    journal,
     salvage::Salvage,
     session::{Session, within},
     share::Share,
@@ -103,7 +104,7 @@ pub(super) async fn poll(shared: Arc<Shared>, mut session: Session) {
                 failures += 1;
                 poller.salvage.connection_broke();
                 if failures == 1 {
-                    tracing::warn!(%error, "polling failed; trying again");
+                    tracing::warn!(worker = poller.shared.worker(), %error, "polling failed; trying again");
                 }
                 let pause = Duration::from_millis(20) * 2_u32.pow(failures.min(6));
                 time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
@@ -174,9 +175,9 @@ impl Poller {
     }
 
     async fn duties(&mut self, conn: &mut PgConnection) -> sqlx::Result<()> {
-        let duties = &self.shared.duties;
+        let (duties, worker) = (&self.shared.duties, self.shared.worker());
         if take(&duties.requests) {
-            let asked = requests::requests(conn, self.shared.worker()).await?;
+            let asked = requests::requests(conn, worker).await?;
             for (run, reason) in asked.cancel {
                 self.shared.stop_run(run, StopReason::Cancelled(reason));
             }
@@ -186,7 +187,7 @@ impl Poller {
                 }
             }
             if asked.drain {
-                tracing::info!("asked to drain");
+                tracing::info!(worker, "worker asked to drain");
                 self.shared.enter(Phase::Draining);
             }
         }
@@ -203,7 +204,7 @@ impl Poller {
         if Instant::now() >= self.next_prune {
             self.next_prune = Instant::now() + PRUNE_EVERY.mul_f64(0.9 + fastrand::f64() / 5.0);
             if let Err(error) = prune::prune(conn, self.shared.config.retention, None).await {
-                tracing::warn!(%error, "pruning failed; trying again within a minute");
+                tracing::warn!(worker, %error, "pruning failed; trying again within a minute");
             }
             self.look_at_schema(conn).await;
             self.salvage.every_minute(&self.shared, conn).await?;
@@ -227,12 +228,12 @@ impl Poller {
         self.meter.found(fired.schedules);
         fired.decided.iter().for_each(|(schedule, result, times)| metrics::fired(schedule, result, *times));
         for (name, reason) in &fired.invalid {
-            tracing::warn!(schedule = name, "invalid: {reason}");
+            journal::invalid(self.shared.worker(), name, reason);
         }
         if fired.schedules == 0 {
             return Ok(false);
         }
-        tracing::debug!(schedules = fired.schedules, runs = fired.runs, skipped = fired.skipped, "fired");
+        journal::fired(self.shared.worker(), &fired.acted);
         if fired.schedules == FIRE_BATCH {
             self.shared.duties.fire.store(true, Ordering::Release);
         }

@@ -6,11 +6,13 @@ use std::{collections::HashSet, sync::atomic::Ordering, time::Duration};
 use sqlx::PgConnection;
 use tokio::time::Instant;
 
+use super::journal;
 use super::shared::{Shared, take};
 use crate::{
     lifecycle::{
-        finish::{Finished, finish},
-        prune, rescue,
+        finish::{Finished, Recorded, finish},
+        prune,
+        rescue::{self, Orphan},
     },
     metrics::{self, list},
 };
@@ -67,8 +69,13 @@ impl Salvage {
         let dead = rescue::declare_dead(conn, shared.worker(), by, None).await?;
         for dead in &dead {
             tracing::warn!(
-                dead = dead.id, name = dead.name, host = dead.host, pid = dead.pid, silent = ?dead.silent,
-                "a worker died"
+                dead = dead.id,
+                name = dead.name,
+                host = dead.host,
+                pid = dead.pid,
+                silent_ms = u64::try_from(dead.silent.as_millis()).unwrap_or(u64::MAX),
+                worker = shared.worker(),
+                "worker died"
             );
         }
         metrics::count(&list::LEASE_EXPIRATIONS, &[], dead.len() as u64);
@@ -79,7 +86,7 @@ impl Salvage {
         shared.abandoned.notify_one(); // the dead may have had watched rows too
         let began = Instant::now();
         loop {
-            let orphans = rescue::orphans_counted(conn, Some(&shared.meters)).await?;
+            let orphans = rescue::orphans(conn).await?;
             let found = orphans.len();
             let pause = (began.elapsed() * ORPHANS_SHARE).max(ORPHANS_PAUSE);
             self.next_orphans = Instant::now() + pause;
@@ -89,10 +96,8 @@ impl Salvage {
                 }
                 return Ok(());
             }
-            let recorded = finish(conn, orphans.clone(), None).await?;
-            orphans.iter().filter(|run| recorded.accepted.contains(&run.id)).for_each(Finished::count);
+            let recorded = record(shared, conn, &orphans).await?;
             metrics::count(&list::RUNS_RECOVERED, &[], recorded.accepted.len() as u64);
-            tracing::warn!(runs = recorded.accepted.len(), "runs of dead workers taken back");
             look_around(shared);
             if recorded.accepted.len() < found {
                 self.next_orphans = Instant::now(); // some are held by someone else: the next beat's pass
@@ -114,18 +119,31 @@ impl Salvage {
         }
         let found = rescue::strays(conn, shared.worker(), &shared.held_ids()).await?;
         let (known, new): (Vec<_>, Vec<_>) =
-            found.into_iter().partition(|stray| self.strays.contains(&(stray.id, stray.fence)));
-        self.strays = new.iter().map(|stray| (stray.id, stray.fence)).collect();
+            found.into_iter().partition(|stray| self.strays.contains(&(stray.finished.id, stray.finished.fence)));
+        self.strays = new.iter().map(|stray| (stray.finished.id, stray.finished.fence)).collect();
         if new.is_empty() && Instant::now() > self.look_until {
             self.next_look = None;
         }
         if !known.is_empty() {
-            tracing::warn!(runs = known.len(), "claims whose reply was lost are given back");
-            finish(conn, known, None).await?;
+            let worker = shared.worker();
+            tracing::warn!(runs = known.len(), worker, "claims whose reply was lost are given back");
+            record(shared, conn, &known).await?;
             look_around(shared);
         }
         Ok(())
     }
+}
+
+/// Writes their verdicts; counts and tells those that were accepted.
+async fn record(shared: &Shared, conn: &mut PgConnection, orphans: &[Orphan]) -> sqlx::Result<Recorded> {
+    let recorded = finish(conn, orphans.iter().map(|orphan| orphan.finished.clone()).collect(), None).await?;
+    for orphan in orphans.iter().filter(|orphan| recorded.accepted.contains(&orphan.finished.id)) {
+        let meter = shared.meters.of(&orphan.queue, &orphan.handler);
+        Finished { meter, ..orphan.finished.clone() }.count();
+        journal::salvaged(orphan);
+    }
+    journal::paused(shared.worker(), &recorded.paused);
+    Ok(recorded)
 }
 
 /// Runs came back: the next pass looks everywhere.

@@ -77,6 +77,8 @@ pub(super) struct Beat {
     pub(super) on_time: u32,
     /// Since when this session holds the presence lock.
     pub(super) presence_since: Option<Instant>,
+    /// One has failed since the last that was answered, and the log says so.
+    pub(super) lost: bool,
 }
 
 /// How the poller fares.
@@ -159,7 +161,7 @@ impl Shared {
         outlet: Outlet,
         observer: Observer,
     ) -> Self {
-        let beat = Beat { last: Instant::now(), unbroken_since: None, on_time: 0, presence_since: None };
+        let beat = Beat { last: Instant::now(), unbroken_since: None, on_time: 0, presence_since: None, lost: false };
         Self {
             slots: Semaphore::new(config.slots),
             rooms: Rooms::of(&executor.registry),

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
+    journal,
     room::Place,
     shared::{Phase, Shared},
 };
@@ -54,7 +55,8 @@ pub(super) fn start(shared: &Arc<Shared>, run: Claimed) {
     }
     context.bind(shared.config.grace, shared.config.lease);
     let place = Place::take(shared, &run.handler);
-    let meter = shared.meters.of(&run.queue, &run.handler);
+    // rows of watches have metrics of their own
+    let meter = if run.row.is_none() { shared.meters.of(&run.queue, &run.handler) } else { Meter::default() };
     shared.hold(run, context, meter);
     let shared_by_task = Arc::clone(shared);
     let task = tokio::spawn(async move {
@@ -80,9 +82,11 @@ async fn attempt(shared: &Shared, id: i64, fence: i64) {
         held.claimed.elapsed()
     });
     let Some(waited) = waited else { return };
-    tracing::debug!(run = id, attempt = run.attempt, handler = run.handler, "run started");
     if !expired(&run, waited) {
         meter.started(&run.trigger, (run.claimed_at - run.run_at).to_std().unwrap_or_default() + waited);
+        if run.row.is_none() {
+            journal::started(&run);
+        }
         shared.observer.started(&run);
     }
     let span = tracing::info_span!(
@@ -156,34 +160,14 @@ fn hand_over(shared: &Shared, run: &Claimed, meter: Meter, executed: Executed, t
     match executed {
         Executed::Verdict(finished) => {
             let finished = Finished { meter, ..finished };
-            match &finished.verdict.error {
-                None => tracing::debug!(run = run.id, status = %finished.verdict.status, ?took, "run ended"),
-                Some(("cancelled", reason)) => {
-                    tracing::info!(run = run.id, handler = run.handler, reason, "run cancelled")
-                }
-                Some((kind, message)) => tracing::warn!(
-                    run = run.id,
-                    handler = run.handler,
-                    schedule = run.schedule_name,
-                    attempt = run.attempt,
-                    of = run.max_attempts,
-                    status = %finished.verdict.status,
-                    again_in = ?finished.verdict.delay,
-                    kind,
-                    "{message}"
-                ),
-            }
             shared.observer.ends(run, &finished, took);
             shared.report(finished);
         }
         Executed::Recorded(accepted) => {
-            shared.observer.recorded(run, accepted, took);
             if accepted {
                 meter.finished(Status::Normal.as_str());
-                tracing::debug!(run = run.id, ?took, "run ended with its transaction");
-            } else {
-                tracing::warn!(run = run.id, "superseded: its writes were rolled back");
             }
+            shared.observer.recorded(run, accepted, took);
         }
         Executed::Nothing => {}
     }
@@ -193,6 +177,8 @@ fn hand_over(shared: &Shared, run: &Claimed, meter: Meter, executed: Executed, t
 fn give_back(shared: &Shared, id: i64, fence: i64) {
     shared.release(id, fence, |held| {
         let verdict = decide(held.run.standing(), Event::GivenBack, &RetryPolicy::default());
-        shared.report(Finished::of(&held.run, Duration::ZERO, verdict));
+        let finished = Finished::of(&held.run, Duration::ZERO, verdict);
+        shared.observer.ends(&held.run, &finished, Duration::ZERO);
+        shared.report(finished);
     });
 }

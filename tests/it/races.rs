@@ -17,7 +17,7 @@ use watchbell::run::transition::Event;
 use watchbell::{Context, Worker};
 
 use crate::support::Scene;
-use crate::support::scene::{self, verdict};
+use crate::support::scene::{self, verdict, verdicts};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_workers_share_ten_thousand_runs_and_each_runs_once() {
@@ -141,7 +141,7 @@ impl Actor {
 
     async fn rescue(&mut self) {
         let lost = orphans(&mut self.connection).await.unwrap();
-        self.finish(lost).await;
+        self.finish(verdicts(lost)).await;
     }
 
     async fn cancel_one_of(&mut self, runs: i64) {

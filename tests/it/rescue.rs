@@ -6,7 +6,7 @@ use watchbell::lifecycle::rescue::{Judgement, declare_dead, orphans, strays};
 use watchbell::run::transition::Event;
 
 use crate::support::Scene;
-use crate::support::scene::{BY_ALL, BY_LEASE, BY_PRESENCE};
+use crate::support::scene::{BY_ALL, BY_LEASE, BY_PRESENCE, verdicts};
 
 #[tokio::test]
 async fn a_free_presence_lock_and_a_late_heartbeat_are_death() {
@@ -92,8 +92,8 @@ async fn two_judges_take_a_run_once() {
     assert_eq!(scene.judge(&a, BY_ALL).await.len(), 1);
     assert_eq!(declare_dead(&mut other, b.id(), BY_ALL, Some(scene.now())).await.unwrap(), []);
     let (first, second) = (orphans(&mut scene.sql).await.unwrap(), orphans(&mut other).await.unwrap());
-    assert_eq!(scene.record(first).await.accepted.len(), 1);
-    assert_eq!(scene.record(second).await.superseded, [id]);
+    assert_eq!(scene.record(verdicts(first)).await.accepted.len(), 1);
+    assert_eq!(scene.record(verdicts(second)).await.superseded, [id]);
     let run = scene.run(id).await;
     assert_eq!((run.status.as_str(), run.crashes, run.attempt), ("pending", 1, 1));
 }
@@ -200,7 +200,7 @@ async fn a_claim_whose_reply_was_lost_goes_back_as_it_was() {
     let held = scene.enqueue("mail").await;
     assert_eq!(scene.claim(&mut a, 10).await.len(), 2);
     let found = strays(&mut scene.sql, a.id(), &[held]).await.unwrap();
-    assert_eq!(scene.record(found).await.accepted.len(), 1);
+    assert_eq!(scene.record(verdicts(found)).await.accepted.len(), 1);
     assert_eq!(scene.status(held).await, "running");
     let run = scene.claim_one(&mut a).await;
     assert_eq!((run.id, run.attempt, run.fence), (lost, 1, 2), "it never started");

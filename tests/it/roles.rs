@@ -93,8 +93,8 @@ async fn denied(connection: &mut PgConnection, statement: &str) {
     assert!(refused.message.starts_with("permission denied for "), "{statement}: {refused:?}");
 }
 
-const VIEWS: [&str; 6] =
-    ["upcoming", "running", "recent_failures", "queue_status", "worker_status", "schedule_history"];
+const VIEWS: [&str; 7] =
+    ["upcoming", "running", "recent_failures", "queue_status", "worker_status", "schedule_history", "attention"];
 
 #[tokio::test]
 async fn a_producer_may_call_every_function_and_insert_what_people_write() {

@@ -11,6 +11,7 @@ use watchbell::worker::Config;
 use watchbell::{Context, HandlerResult, Tx, Worker};
 
 use crate::support::Scene;
+use crate::support::scene::verdicts;
 
 #[derive(serde::Deserialize)]
 struct Pay {
@@ -104,7 +105,7 @@ async fn rescue_from(pool: &PgPool) {
         .await
         .unwrap();
     let lost = orphans(&mut connection).await.unwrap();
-    assert_eq!(finish(&mut connection, lost, None).await.unwrap().accepted.len(), 1);
+    assert_eq!(finish(&mut connection, verdicts(lost), None).await.unwrap().accepted.len(), 1);
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ grant usage on schema watchbell to {prefix}_viewer, {prefix}_producer, {prefix}_
 -- engine's, and watchbell.runs shows both.
 grant select on
     watchbell.runs, watchbell.upcoming, watchbell.running, watchbell.recent_failures, watchbell.queue_status,
-    watchbell.worker_status, watchbell.schedule_history,
+    watchbell.worker_status, watchbell.schedule_history, watchbell.attention,
     watchbell.schedules, watchbell.copies, watchbell.fires, watchbell.run_errors, watchbell.run_output, watchbell.queues,
     watchbell.limits, watchbell.handlers, watchbell.workers, watchbell.worker_requests, watchbell.backfills,
     watchbell.activity, watchbell.migrations
@@ -51,7 +51,7 @@ grant execute on function
 to {prefix}_producer;
 grant select on
     watchbell.upcoming, watchbell.running, watchbell.recent_failures, watchbell.queue_status, watchbell.worker_status,
-    watchbell.schedule_history, watchbell.backfills, watchbell.migrations
+    watchbell.schedule_history, watchbell.attention, watchbell.backfills, watchbell.migrations
 to {prefix}_producer;
 -- Whose runs and schedules they are is not known here, so nobody reads another's payload.
 do $$

@@ -25,7 +25,7 @@ use watchbell::lifecycle::fire::{Fired, fire};
 use watchbell::lifecycle::limited::claim_limited;
 use watchbell::lifecycle::register::{Identity, register};
 use watchbell::lifecycle::renew::{Hints, renew, take_presence};
-use watchbell::lifecycle::rescue::{Dead, Judgement, declare_dead, orphans};
+use watchbell::lifecycle::rescue::{Dead, Judgement, Orphan, declare_dead, orphans};
 use watchbell::retry::RetryPolicy;
 use watchbell::run::RunId;
 use watchbell::run::transition::{Event, decide};
@@ -299,7 +299,7 @@ impl Scene {
     pub async fn rescue(&mut self, judge: &Worker) -> Recorded {
         self.judge(judge, BY_ALL).await;
         let found = orphans(&mut self.sql).await.unwrap();
-        self.record(found).await
+        self.record(verdicts(found)).await
     }
 }
 
@@ -333,6 +333,11 @@ impl Worker {
 pub fn verdict(run: &Claimed, event: Event) -> Finished {
     let retry: RetryPolicy = run.retry.as_deref().map_or_else(RetryPolicy::default, |text| text.parse().unwrap());
     Finished::of(run, Duration::ZERO, decide(run.standing(), event, &retry))
+}
+
+/// What is to be written about runs that nobody has in hand.
+pub fn verdicts(found: Vec<Orphan>) -> Vec<Finished> {
+    found.into_iter().map(|orphan| orphan.finished).collect()
 }
 
 /// A handler's plain failure.

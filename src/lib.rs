@@ -143,6 +143,7 @@
 mod clock;
 pub mod duration;
 pub mod error;
+pub mod metrics;
 mod nearest;
 pub mod retry;
 pub mod run;

@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["lifecycle", "watch"],
     &["db", "migrate", "clock", "handler", "telemetry", "embedded"],
     &["schedule", "run", "retry"],
-    &["error", "duration", "nearest"],
+    &["error", "duration", "metrics", "nearest"],
 ];
 
 #[test]

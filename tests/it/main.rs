@@ -25,6 +25,7 @@ mod cron;
 mod cron_command;
 mod cron_oracle;
 mod cron_properties;
+mod dashboards;
 mod databases;
 mod days;
 mod demo;

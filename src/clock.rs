@@ -1,7 +1,7 @@
 //! The one place that reads this machine's clock.
 //!
 //! Due-ness, leases and finish times come from the database; elapsed time is `tokio::time::Instant`. What is
-//! left is what a person asks without a database: "when does this fire next?".
+//! left is what a person asks without a database, "when does this fire next?", and how far the two clocks differ.
 
 use chrono::{DateTime, Utc};
 

@@ -139,7 +139,6 @@
 //!
 //! Rust 1.94 or later. `shell` and `embedded` are for Unix; elsewhere the one is not there and the other refuses.
 
-#[cfg(feature = "bin")]
 mod clock;
 pub mod duration;
 pub mod error;
@@ -167,6 +166,8 @@ pub mod testing;
 #[cfg(feature = "bin")]
 #[doc(hidden)]
 pub mod cli;
+#[cfg(feature = "bin")]
+mod server;
 #[cfg(feature = "bin")]
 mod telemetry;
 

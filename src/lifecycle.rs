@@ -14,6 +14,7 @@
 //!  rescue    runs whose worker is dead go through finish as `WorkerLost`
 //!  backfill  runs for fire times of the past, on request; they go in like fired ones
 //!  prune     days of history are made ahead and dropped when they are old; small things are mended
+//!  measure   what metrics say of the whole database is read by one worker for all
 //! ```
 //!
 //! A stage is its SQL (`src/sql`) plus a few lines of Rust. One stage never calls another, except that
@@ -29,6 +30,7 @@ pub mod execute;
 pub mod finish;
 pub mod fire;
 pub mod limited;
+pub mod measure;
 pub mod prune;
 pub mod register;
 pub mod renew;

@@ -14,18 +14,37 @@
 //!     // a recorder of Prometheus makes summaries of histograms whose buckets it was not told
 //!     println!("{} ({:?}): {:?}", metric.name, metric.unit(), metric.buckets);
 //! }
+//! // of schedules and other names beyond the first thousand only one value is told
+//! assert_eq!(metrics::OTHER, "_other");
 //! // the same on every worker: `max by`, not `sum by`
 //! let cluster = metrics::ALL.iter().filter(|metric| metric.scope == Scope::Cluster).count();
 //! assert!(cluster > 10);
 //! ```
 
-mod list;
+mod engine;
+pub(crate) mod list;
+mod record;
+mod runs;
 
 use ::metrics::Unit;
 
+pub(crate) use engine::{Look, PollMeter, Waker, db_error, fired, woken};
+#[expect(unused_imports, reason = "for the engine of watches")]
+pub(crate) use engine::{watch_poll, watch_rows};
 pub use list::{ALL, OTHER};
+pub(crate) use record::{count, record, set};
+pub(crate) use runs::{Meter, Meters};
 
 /// One metric, with all that is known of it.
+///
+/// ```
+/// use watchbell::metrics::{ALL, Metric};
+///
+/// let of_queues: Vec<&Metric> = ALL.iter().filter(|metric| metric.labels.contains(&"queue")).collect();
+/// for metric in of_queues {
+///     println!("{}: {}", metric.name, metric.help);
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Metric {

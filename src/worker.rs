@@ -11,7 +11,8 @@
 //! Hooks are told by a task of their own, after the flusher. A handler with room for only so many runs is
 //! claimed for apart from the others (`share`).
 //!
-//! Four connections: control, poller, flusher, listener. Handlers use the pool they were given.
+//! Four connections: control, poller, flusher, listener. Handlers use the pool they were given. What is measured
+//! stands in [`crate::metrics`]; `health` tells whether all of it goes.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -34,7 +35,9 @@ mod control;
 mod declare;
 mod drain;
 mod flusher;
+mod gauges;
 mod handle;
+mod health;
 mod hooks;
 mod identity;
 mod listener;
@@ -45,6 +48,7 @@ mod plugin;
 mod poller;
 mod room;
 mod salvage;
+mod sampler;
 mod session;
 mod share;
 mod shared;
@@ -55,6 +59,7 @@ pub use builder::Builder;
 pub(crate) use builder::Parts;
 pub use config::Config;
 pub use handle::Handle;
+pub use health::{Check, Health, Readiness};
 pub use hooks::RunEvent;
 use hooks::{Hooks, Occasion};
 use observer::Observer;
@@ -105,7 +110,7 @@ impl Worker {
 impl Worker {
     /// Checks everything, declares the schedules, registers. Nothing runs yet.
     async fn open(builder: Builder) -> Result<Self> {
-        let Builder { pool, registry, config, jobs, around, hooks } = builder;
+        let Builder { pool, registry, config, jobs, around, hooks, health } = builder;
         config.check()?;
         registry.check()?;
         if registry.is_empty() {
@@ -130,6 +135,8 @@ impl Worker {
         let (observer, events) = Observer::of(&hooks);
         let executor = Executor { registry, around, pool: pool.clone(), grace: config.grace, now: None };
         let shared = Arc::new(Shared::new(config, who, id, executor, results, outlet.clone(), observer));
+        gauges::begin(&shared);
+        health.watch(&shared);
         Ok(Self { pool, shared, inbox, outlet, hooks, events })
     }
 
@@ -144,6 +151,9 @@ impl Worker {
         let _end = End(Arc::clone(&shared));
         let flusher = tokio::spawn(flusher::flush(Arc::clone(&shared), Session::of(&pool, "finish"), inbox));
         tokio::spawn(listener::listen(Arc::clone(&shared), pool.clone()));
+        if shared.config.cluster_metrics {
+            tokio::spawn(sampler::sample(Arc::clone(&shared), Session::of(&pool, "metrics")));
+        }
         let mut writer = tokio::spawn(output::write(pool.clone(), outlet.clone()));
         let mut told = tokio::spawn(hooks::tell(hooks, events));
         let poller = tokio::spawn(poller::poll(Arc::clone(&shared), Session::of(&pool, "poll")));

@@ -26,6 +26,7 @@ pub(super) struct UpArgs {
 /// no superuser, and only this account can read its password.
 pub(super) async fn run(mut args: UpArgs, setting: &Setting) -> Result<ExitCode> {
     args.worker.config()?;
+    args.worker.listen.by_default = true;
     let (url, server) = match setting.database_if_any()? {
         Some(url) => (url, None),
         None => {

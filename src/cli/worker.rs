@@ -1,6 +1,7 @@
 //! `watchbell worker`: a process that runs what is due.
 
 mod http;
+mod listen;
 mod run;
 #[cfg(unix)]
 mod shell;
@@ -21,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::handler::secret::{Secret, Secrets};
 use crate::worker::Config;
 use http::HttpArgs;
+use listen::ListenArgs;
 
 pub(super) use run::work;
 
@@ -85,6 +87,8 @@ pub(super) struct WorkerArgs {
     /// Serve the sample handlers of `watchbell demo`.
     #[arg(long, hide = true)]
     demo_handlers: bool,
+    #[command(flatten)]
+    pub(super) listen: ListenArgs,
     #[command(flatten)]
     pub(super) secrets: SecretArgs,
     #[command(flatten)]

@@ -10,7 +10,10 @@ use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::FutureExt;
 use sqlx::{PgPool, Postgres, Transaction};
-use tokio::{pin, time};
+use tokio::{
+    pin,
+    time::{self, Instant},
+};
 
 use super::{
     claim::Claimed,
@@ -18,6 +21,7 @@ use super::{
 };
 use crate::{
     handler::{Around, Boxed, Context, Facts, Outcome, Registry, StopReason, TransactionalHandler, Tx, Work},
+    metrics::{self, list},
     retry::RetryPolicy,
     run::transition::{Event, decide},
 };
@@ -219,7 +223,9 @@ async fn transactional(
     ctx: &Context,
 ) -> Result<bool, Ended> {
     let failed = |error: sqlx::Error| Ended::Returned(Outcome::Failed(error.into()));
+    let asked = Instant::now();
     let mut transaction = executor.pool.begin().await.map_err(failed)?;
+    metrics::record(&list::DB_POOL_ACQUIRE, &[], asked.elapsed().as_secs_f64());
     let backend = prepare(&mut transaction, ctx, executor.now).await.map_err(failed)?;
     let (tx, lent) = Tx::lend(transaction);
     let (handler, inner) = (Arc::clone(handler), ctx.clone());

@@ -17,7 +17,10 @@ use chrono::{DateTime, Utc};
 use sqlx::{Connection, PgConnection};
 
 use super::claim::Claimed;
-use crate::run::{Status, transition::Verdict};
+use crate::{
+    metrics::Meter,
+    run::{Status, transition::Verdict},
+};
 
 const LOCK_SCHEDULES: &str = include_str!("../sql/4_finish_lock_schedules.sql");
 const LOCK_LIMITS: &str = include_str!("../sql/4_finish_lock_limits.sql");
@@ -46,6 +49,8 @@ pub struct Finished {
     pub waited: Duration,
     /// What follows.
     pub verdict: Verdict,
+    /// What it is counted in once it is accepted.
+    pub(crate) meter: Meter,
 }
 
 impl Finished {
@@ -61,6 +66,16 @@ impl Finished {
             calls_back: run.calls_back,
             waited,
             verdict,
+            meter: Meter::default(),
+        }
+    }
+
+    /// Counts it: the database has accepted it.
+    pub(crate) fn count(&self) {
+        if self.verdict.status.is_terminal() {
+            self.meter.finished(self.verdict.status.as_str());
+        } else if self.verdict.error.is_some() {
+            self.meter.retried();
         }
     }
 

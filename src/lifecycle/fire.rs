@@ -37,6 +37,20 @@ pub struct Fired {
     pub invalid: Vec<(String, String)>,
     /// The largest time between a fire time and the database's now, of those that made a run.
     pub late_max: TimeDelta,
+    /// What was decided: the schedule, the disposition, and how many fire times it is.
+    pub decided: Vec<(String, &'static str, u64)>,
+}
+
+impl Fired {
+    fn note(&mut self, schedule: &str, plan: &Plan) {
+        for fire in &plan.fires {
+            let result = fire.disposition.as_str();
+            match self.decided.last_mut() {
+                Some((name, last, times)) if name == schedule && *last == result => *times += fire.missed.max(1),
+                _ => self.decided.push((schedule.to_owned(), result, fire.missed.max(1))),
+            }
+        }
+    }
 }
 
 /// Fires up to `limit` due schedules. A result with `schedules == limit` asks to be called again.
@@ -81,6 +95,7 @@ async fn attempt(
                     cancel.push(id);
                 }
                 fires.push(id, &plan, at, &mut fired);
+                fired.note(row.try_get("name")?, &plan);
                 moves.push(id, &plan);
             }
             Err(reason) => {

@@ -5,15 +5,18 @@
 //! that a reader who holds a partition delays finishes by no more than that. **Crash** the next minute's
 //! pass, of any worker, does it.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::{Connection, PgConnection, postgres::types::PgInterval};
+
+use crate::metrics::{self, list};
 
 const MEND_DELAY: &str = include_str!("../sql/6_mend_delay.sql");
 const MEND_LIMITS_LOCK: &str = include_str!("../sql/6_mend_limits_lock.sql");
 const MEND_LIMITS: &str = include_str!("../sql/6_mend_limits.sql");
 const RESUME: &str = include_str!("../sql/6_resume.sql");
+const DAYS: &str = include_str!("../sql/6_days.sql");
 const FORGET: &str = include_str!("../sql/6_forget.sql");
 
 /// How many days of partitions stand ready. Fewer than two means: someone holds a lock for days.
@@ -72,15 +75,21 @@ async fn drop_days(conn: &mut PgConnection, retention: Duration) -> sqlx::Result
         sqlx::query_scalar("select unnest(watchbell.day_parents())").fetch_all(&mut *conn).await?;
     let mut dropped = vec![];
     for parent in parents {
+        let rows: HashMap<String, i64> =
+            sqlx::query_as(DAYS).bind(&parent).fetch_all(&mut *conn).await?.into_iter().collect();
         let days: Vec<(String, Option<String>)> =
             sqlx::query_as("select d.partition, d.problem from watchbell.drop_days($1, $2) d")
                 .bind(interval)
-                .bind(parent)
+                .bind(&parent)
                 .fetch_all(&mut *conn)
                 .await?;
         for (day, problem) in days {
             match problem {
-                None => dropped.push(day),
+                None => {
+                    let rows = rows.get(&day).map_or(0, |rows| rows.unsigned_abs());
+                    metrics::count(&list::RETENTION_DELETED_ROWS, &[&parent], rows);
+                    dropped.push(day);
+                }
                 Some(problem) => tracing::info!("{problem}"),
             }
         }

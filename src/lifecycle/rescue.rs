@@ -19,6 +19,7 @@ use sqlx::{PgConnection, Row};
 
 use super::finish::Finished;
 use crate::{
+    metrics::{Meter, Meters},
     retry::RetryPolicy,
     run::transition::{Event, Standing, decide},
 };
@@ -93,6 +94,11 @@ pub async fn declare_dead(
 
 /// Verdicts for up to 1,000 runs whose claimant is not a live worker.
 pub async fn orphans(conn: &mut PgConnection) -> sqlx::Result<Vec<Finished>> {
+    orphans_counted(conn, None).await
+}
+
+/// The same, each counted in the series of its queue and handler once it is accepted.
+pub(crate) async fn orphans_counted(conn: &mut PgConnection, meters: Option<&Meters>) -> sqlx::Result<Vec<Finished>> {
     let rows = sqlx::query(ORPHANS).fetch_all(conn).await?;
     rows.iter()
         .map(|row| {
@@ -120,6 +126,10 @@ pub async fn orphans(conn: &mut PgConnection) -> sqlx::Result<Vec<Finished>> {
                 calls_back: row.try_get(13)?,
                 waited: Duration::ZERO,
                 verdict: decide(standing, event, &retry),
+                meter: match meters {
+                    Some(meters) => meters.of(row.try_get(10)?, row.try_get(9)?),
+                    None => Meter::default(),
+                },
             })
         })
         .collect()
@@ -147,6 +157,7 @@ pub async fn strays(conn: &mut PgConnection, worker: i32, held: &[i64]) -> sqlx:
                 calls_back: false, // it goes back
                 waited: Duration::ZERO,
                 verdict: decide(standing, Event::GivenBack, &RetryPolicy::default()),
+                meter: Meter::default(),
             })
         })
         .collect()

@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 use sqlx::PgPool;
 
 use super::{
-    Config, Handle, RunEvent, Worker,
+    Config, Handle, Health, RunEvent, Worker,
     declare::Jobs,
     hooks::{Hooks, Occasion},
 };
@@ -40,6 +40,7 @@ pub struct Builder {
     pub(super) jobs: Jobs,
     pub(super) around: Around,
     pub(super) hooks: Hooks,
+    pub(super) health: Health,
 }
 
 /// What a test runs by hand: all but the hooks.
@@ -56,7 +57,7 @@ pub(crate) struct Parts {
 impl Builder {
     #[cfg(feature = "testing")]
     pub(crate) fn into_parts(self) -> Parts {
-        let Self { pool, registry, config, jobs, around, hooks: _ } = self;
+        let Self { pool, registry, config, jobs, around, hooks: _, health: _ } = self;
         Parts { pool, registry, config, jobs, around }
     }
 
@@ -68,6 +69,7 @@ impl Builder {
             jobs: Jobs::default(),
             around: Around::default(),
             hooks: Hooks::default(),
+            health: Health::default(),
         }
     }
 
@@ -342,6 +344,24 @@ impl Builder {
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.config.drain_timeout = timeout;
         self
+    }
+
+    /// Shows the values of the whole database to the recorder of [`metrics`](crate::metrics) too, not only the
+    /// worker's own; off by default. Install the recorder first.
+    ///
+    /// ```no_run
+    /// # fn builder(worker: watchbell::worker::Builder) -> watchbell::worker::Builder {
+    /// worker.cluster_metrics(true)
+    /// # }
+    /// ```
+    pub fn cluster_metrics(mut self, show: bool) -> Self {
+        self.config.cluster_metrics = show;
+        self
+    }
+
+    /// Tells whether the worker is ready, from now until after its end.
+    pub fn health(&self) -> Health {
+        self.health.clone()
     }
 
     /// Works until `shutdown` completes, then drains: stops claiming, waits up to the drain timeout for runs

@@ -39,6 +39,9 @@ pub struct Config {
     pub settle: Duration,
     /// Do what is due, then end.
     pub once: bool,
+    /// Show the values of the whole database to the recorder of [`metrics`](crate::metrics) too, not only the
+    /// worker's own: one look every 15 s. Off by default.
+    pub cluster_metrics: bool,
 }
 
 impl Default for Config {
@@ -56,6 +59,7 @@ impl Default for Config {
             output_limit: 256 * 1024,
             settle: Duration::from_secs(5),
             once: false,
+            cluster_metrics: false,
         }
     }
 }

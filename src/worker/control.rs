@@ -8,6 +8,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::subscriber::NoSubscriber;
 
 use super::{
+    gauges,
     session::{Session, within},
     shared::{Phase, Shared, locked},
 };
@@ -18,6 +19,7 @@ use crate::{
         register::{self, stop},
         renew::{Hints, renew, take_presence},
     },
+    metrics::{self, Waker, list},
 };
 
 const BEAT: Duration = Duration::from_secs(1);
@@ -85,10 +87,12 @@ async fn beat_until(shared: &Shared, mut session: Session, end: CancellationToke
         } else {
             within(patience(shared), beat(shared, &mut session)).await
         };
+        gauges::set_all(shared);
         match session.settle(beaten) {
             Ok(Some(hints)) => {
                 lost = false;
                 note(shared, began);
+                gauges::heard(shared, hints.now);
                 shared.beat_runs();
                 act_on(shared, &hints);
                 let every = if hints.peer_late { BEAT_WATCHFUL } else { BEAT };
@@ -158,6 +162,9 @@ fn note(shared: &Shared, began: Instant) {
 /// Passes the hints on to the poller.
 fn act_on(shared: &Shared, hints: &Hints) {
     let duties = &shared.duties;
+    if hints.runs_due || hints.schedules_due {
+        metrics::woken(Waker::Heartbeat);
+    }
     for (hint, duty) in [
         (hints.runs_due, &duties.sweep),
         (hints.keyed, &duties.keyed),
@@ -181,6 +188,7 @@ fn act_on(shared: &Shared, hints: &Hints) {
 
 /// The lease is lost: other workers may have the runs already.
 fn lose(shared: &Shared) {
+    metrics::count(&list::LEASE_LOST, &[], 1);
     let mut beat = locked(&shared.beat);
     beat.unbroken_since = None;
     beat.presence_since = None;

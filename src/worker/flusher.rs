@@ -142,6 +142,7 @@ fn settle(shared: &Shared, written: &[Finished], recorded: &Recorded, held: &mut
     let settled = written.len() - recorded.held.len();
     shared.backlog.fetch_sub(settled, Ordering::Relaxed);
     held.extend(recorded.held.iter().cloned());
+    written.iter().filter(|f| recorded.accepted.contains(&f.id)).for_each(Finished::count);
     let observed = if shared.observer.is_silent() { &[] } else { written };
     for f in observed {
         let accepted = recorded.accepted.contains(&f.id);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Builder, Worker, shared::Shared};
+use super::{Builder, Health, Readiness, Worker, shared::Shared};
 use crate::{Error, Result};
 
 /// A worker at work in a task of its own; made by [`Builder::start`].
@@ -19,7 +19,7 @@ use crate::{Error, Result};
 /// async fn report() {}
 ///
 /// let worker = Worker::builder(pool).handler("report", report).start().await?;
-/// println!("worker {}", worker.worker_id());
+/// println!("worker {}, ready: {}", worker.worker_id(), worker.ready().is_ready());
 /// // ... the rest of the program ...
 /// worker.shutdown(); // or `force`, which does not wait for the handlers
 /// worker.join().await?;
@@ -33,22 +33,34 @@ pub struct Handle {
     shutdown: DropGuard,
     told: CancellationToken,
     force: CancellationToken,
+    health: Health,
     task: JoinHandle<Result<()>>,
 }
 
 impl Handle {
     pub(super) async fn start(builder: Builder) -> Result<Self> {
+        let health = builder.health();
         let worker = Worker::open(builder).await?;
         let shared = Arc::clone(&worker.shared);
         let (told, force) = (CancellationToken::new(), CancellationToken::new());
         let (shutdown, forced) = (told.clone(), force.clone());
         let task = tokio::spawn(worker.work(shutdown.cancelled_owned(), forced.cancelled_owned()));
-        Ok(Self { shared, shutdown: told.clone().drop_guard(), told, force, task })
+        Ok(Self { shared, shutdown: told.clone().drop_guard(), told, force, health, task })
     }
 
     /// Its number now, as in `watchbell.workers`; another one after its lease was lost.
     pub fn worker_id(&self) -> i32 {
         self.shared.worker()
+    }
+
+    /// Tells whether it is ready, for the state of a web server; it may outlive the handle.
+    pub fn health(&self) -> Health {
+        self.health.clone()
+    }
+
+    /// Whether it has its database, knows the schema, and polls; what does not is named.
+    pub fn ready(&self) -> Readiness {
+        self.health.ready()
     }
 
     /// Tells it to drain: it claims no more, waits for its runs up to the drain timeout, and ends.

@@ -9,6 +9,7 @@ use sqlx::{
 use tokio::time;
 
 use super::shared::{Phase, Shared};
+use crate::metrics::{self, Waker};
 
 /// The one channel; the payload is only the name of a table.
 const CHANNEL: &str = "watchbell";
@@ -50,10 +51,13 @@ async fn heed(shared: &Shared, pool: &PgPool) -> sqlx::Result<()> {
     shared.ask(&shared.duties.sweep);
     loop {
         match time::timeout(PING, listener.try_recv()).await {
-            Ok(Ok(Some(notification))) => match notification.payload() {
-                "schedules" => shared.ask(&shared.duties.fire),
-                _ => shared.ask(&shared.duties.sweep),
-            },
+            Ok(Ok(Some(notification))) => {
+                metrics::woken(Waker::Notify);
+                match notification.payload() {
+                    "schedules" => shared.ask(&shared.duties.fire),
+                    _ => shared.ask(&shared.duties.sweep),
+                }
+            }
             Ok(Ok(None)) => return Ok(()),
             Ok(Err(error)) => return Err(error),
             Err(_) => {

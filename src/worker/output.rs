@@ -15,6 +15,7 @@ use crate::{
     error::{is_missing_day, is_transient},
     handler::{Batch, Outlet},
     lifecycle::prune::make_days,
+    metrics::{self, list},
 };
 
 /// How long one statement may take, a connection of the handlers' pool included.
@@ -27,7 +28,13 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(super) async fn write(pool: PgPool, outlet: Outlet) {
     while let Some(batch) = outlet.next().await {
         let mut again = false;
-        while let Err(error) = insert(&pool, &batch, again).await {
+        loop {
+            let Err(error) = insert(&pool, &batch, again).await else {
+                let cut = batch.pieces.iter().map(|piece| piece.cut as u64).sum();
+                metrics::count(&list::LOG_BYTES, &[], batch.bytes() as u64);
+                metrics::count(&list::LOG_TRUNCATED_BYTES, &[], cut);
+                break;
+            };
             if !is_transient(&error) {
                 tracing::warn!(%error, bytes = batch.bytes(), "run output could not be written and is lost");
                 break;

@@ -13,10 +13,11 @@ use super::{
     salvage::Salvage,
     session::{Session, within},
     share::Share,
-    shared::{Phase, Shared, locked, take},
+    shared::{Phase, Polling, Shared, locked, take},
     task,
 };
 use crate::{
+    Error,
     handler::StopReason,
     lifecycle::{
         backfill,
@@ -25,6 +26,8 @@ use crate::{
         limited::claim_limited,
         prune, requests,
     },
+    metrics::{self, Look, PollMeter, Waker},
+    migrate,
 };
 
 const SLEEP: &str = include_str!("../sql/3_sleep.sql");
@@ -62,6 +65,7 @@ struct Poller {
     /// When the rate of a queue with waiting runs lets the next one start.
     next_start: Option<Instant>,
     salvage: Salvage,
+    meter: PollMeter,
 }
 
 /// Polls until the worker drains; after that only what the drain needs (requests).
@@ -78,14 +82,17 @@ pub(super) async fn poll(shared: Arc<Shared>, mut session: Session) {
         next_ahead: now,
         next_start: None,
         salvage: Salvage::new(now),
+        meter: PollMeter::new(),
     };
     let mut failures = 0_u32;
     while poller.shared.phase() < Phase::Over {
-        let deadline = session.deadline();
+        let (deadline, began) = (session.deadline(), Instant::now());
+        poller.meter.begin(Look::Duties);
         let result = match session.connection().await {
             Ok(connection) => within(deadline, poller.pass(connection)).await,
             Err(error) => Err(error),
         };
+        poller.note(began, &result);
         match session.settle(result) {
             Ok(true) => failures = 0,
             Ok(false) => {
@@ -108,6 +115,19 @@ pub(super) async fn poll(shared: Arc<Shared>, mut session: Session) {
 }
 
 impl Poller {
+    /// Counts a pass, and lets readiness know of it.
+    fn note(&self, began: Instant, result: &sqlx::Result<bool>) {
+        self.meter.took(began.elapsed());
+        let mut polling = locked(&self.shared.polling);
+        match result {
+            Ok(_) => *polling = Polling { last: Instant::now(), problem: None },
+            Err(error) => {
+                self.meter.failed();
+                polling.problem = Some(error.to_string());
+            }
+        }
+    }
+
     /// One look at everything that was asked for. True: look again at once.
     async fn pass(&mut self, conn: &mut PgConnection) -> sqlx::Result<bool> {
         let worker = self.shared.worker();
@@ -146,6 +166,7 @@ impl Poller {
         let due = next.is_some_and(|at| at <= Instant::now());
         if due {
             *next = None;
+            metrics::woken(Waker::Timer);
             self.shared.duties.fire.store(true, Ordering::Release);
             self.shared.duties.ahead.store(true, Ordering::Release);
         }
@@ -184,13 +205,27 @@ impl Poller {
             if let Err(error) = prune::prune(conn, self.shared.config.retention, None).await {
                 tracing::warn!(%error, "pruning failed; trying again within a minute");
             }
+            self.look_at_schema(conn).await;
             self.salvage.every_minute(&self.shared, conn).await?;
         }
         self.salvage.strays(&self.shared, conn).await
     }
 
+    /// Somebody may have migrated it beneath this build.
+    async fn look_at_schema(&self, conn: &mut PgConnection) {
+        let problem = match migrate::check(conn).await {
+            Ok(()) => None,
+            Err(error @ Error::Schema(_)) => Some(error.to_string()),
+            Err(_) => return,
+        };
+        *locked(&self.shared.schema_problem) = problem;
+    }
+
     async fn fire(&mut self, conn: &mut PgConnection) -> sqlx::Result<bool> {
+        self.meter.begin(Look::Schedules);
         let fired = fire(conn, FIRE_BATCH as i64, None).await?;
+        self.meter.found(fired.schedules);
+        fired.decided.iter().for_each(|(schedule, result, times)| metrics::fired(schedule, result, *times));
         for (name, reason) in &fired.invalid {
             tracing::warn!(schedule = name, "invalid: {reason}");
         }
@@ -234,6 +269,7 @@ impl Poller {
             return Ok(false);
         }
         let asked = take(&self.shared.duties.sweep);
+        self.meter.begin(Look::Runs);
         self.shares.rotate_left(1);
         let mut claimed = self.some(conn, Reach::Quick, want).await?;
         if self.sweep_is_due(asked, claimed < want) {
@@ -250,6 +286,7 @@ impl Poller {
         if claimed < want && take(&self.shared.duties.keyed) {
             claimed += self.keyed(conn, want - claimed).await?;
         }
+        self.meter.found(claimed);
         if claimed == 0 {
             if asked {
                 self.shared.duties.ahead.store(true, Ordering::Release); // what it was woken for may be due later

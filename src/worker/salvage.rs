@@ -7,7 +7,13 @@ use sqlx::PgConnection;
 use tokio::time::Instant;
 
 use super::shared::{Shared, take};
-use crate::lifecycle::{finish::finish, rescue};
+use crate::{
+    lifecycle::{
+        finish::{Finished, finish},
+        rescue,
+    },
+    metrics::{self, list},
+};
 
 /// Between two looks for claims that this worker does not know of.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
@@ -65,20 +71,23 @@ impl Salvage {
                 "a worker died"
             );
         }
+        metrics::count(&list::LEASE_EXPIRATIONS, &[], dead.len() as u64);
         let asked = take(&shared.duties.orphans);
         if dead.is_empty() && !asked && Instant::now() < self.next_orphans {
             return Ok(());
         }
         let began = Instant::now();
         loop {
-            let orphans = rescue::orphans(conn).await?;
+            let orphans = rescue::orphans_counted(conn, Some(&shared.meters)).await?;
             let found = orphans.len();
             let pause = (began.elapsed() * ORPHANS_SHARE).max(ORPHANS_PAUSE);
             self.next_orphans = Instant::now() + pause;
             if found == 0 {
                 return Ok(());
             }
-            let recorded = finish(conn, orphans, None).await?;
+            let recorded = finish(conn, orphans.clone(), None).await?;
+            orphans.iter().filter(|run| recorded.accepted.contains(&run.id)).for_each(Finished::count);
+            metrics::count(&list::RUNS_RECOVERED, &[], recorded.accepted.len() as u64);
             tracing::warn!(runs = recorded.accepted.len(), "runs of dead workers taken back");
             look_around(shared);
             if recorded.accepted.len() < found {

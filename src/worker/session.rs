@@ -80,10 +80,11 @@ impl Session {
     /// Passes a result on; closes the connection hard after any error that is not the database's answer to
     /// a statement, since nobody knows in what state it is.
     pub(super) fn settle<T>(&mut self, result: sqlx::Result<T>) -> sqlx::Result<T> {
-        if let Err(error) = &result
-            && !is_plain_answer(error)
-        {
-            self.connection = None;
+        if let Err(error) = &result {
+            crate::metrics::db_error(error);
+            if !is_plain_answer(error) {
+                self.connection = None;
+            }
         }
         result
     }

@@ -19,6 +19,7 @@ use super::{Config, observer::Observer, room::Rooms};
 use crate::{
     handler::{Context, Outlet, StopReason},
     lifecycle::{claim::Claimed, execute::Executor, finish::Finished, register::Identity, rescue::Judgement},
+    metrics::{Meter, Meters},
 };
 
 /// How far a worker is in its life.
@@ -57,6 +58,7 @@ pub(super) fn take(duty: &AtomicBool) -> bool {
 pub(super) struct Held {
     pub(super) run: Arc<Claimed>,
     pub(super) context: Context,
+    pub(super) meter: Meter,
     pub(super) claimed: Instant,
     /// When its handler was called; `None` while it waits for a slot.
     pub(super) started: Option<Instant>,
@@ -76,6 +78,15 @@ pub(super) struct Beat {
     pub(super) presence_since: Option<Instant>,
 }
 
+/// How the poller fares.
+#[derive(Debug, Clone)]
+pub(super) struct Polling {
+    /// When a round of looks last came to its end.
+    pub(super) last: Instant,
+    /// What the last one failed of.
+    pub(super) problem: Option<String>,
+}
+
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) config: Config,
@@ -91,6 +102,12 @@ pub(super) struct Shared {
     pub(super) rooms: Rooms,
     /// Tells hooks what became of runs.
     pub(super) observer: Observer,
+    /// What runs are counted in.
+    pub(super) meters: Meters,
+    /// How the poller fares.
+    pub(super) polling: Mutex<Polling>,
+    /// Why this build does not work with the schema any more, as the poller saw it within the last minute.
+    pub(super) schema_problem: Mutex<Option<String>>,
     /// Runs that took their worker down twice run alone: they hold this for writing, all others for reading.
     pub(super) alone: RwLock<()>,
     /// Verdicts that the flusher has not written yet.
@@ -98,6 +115,8 @@ pub(super) struct Shared {
     /// When the next run or schedule comes due.
     pub(super) next_due: Mutex<Option<Instant>>,
     pub(super) beat: Mutex<Beat>,
+    /// The database's time at the last heartbeat, in seconds, and how far this machine's clock was ahead of it.
+    pub(super) heard: Mutex<Option<(f64, f64)>>,
     held: Mutex<HashMap<i64, Held>>,
     in_hand: AtomicUsize,
     /// A run that ended tells the drain.
@@ -130,6 +149,9 @@ impl Shared {
             slots: Semaphore::new(config.slots),
             rooms: Rooms::of(&executor.registry),
             observer,
+            meters: Meters::default(),
+            polling: Mutex::new(Polling { last: Instant::now(), problem: None }),
+            schema_problem: Mutex::default(),
             config,
             who,
             executor,
@@ -140,6 +162,7 @@ impl Shared {
             backlog: AtomicUsize::new(0),
             next_due: Mutex::new(None),
             beat: Mutex::new(beat),
+            heard: Mutex::default(),
             held: Mutex::default(),
             in_hand: AtomicUsize::new(0),
             ended: Notify::new(),
@@ -221,9 +244,9 @@ impl Shared {
     }
 
     /// A run was claimed: it is in hand until [`Shared::release`].
-    pub(super) fn hold(&self, run: Claimed, context: Context) {
+    pub(super) fn hold(&self, run: Claimed, context: Context, meter: Meter) {
         self.in_hand.fetch_add(1, Ordering::Relaxed);
-        let held = Held { context, claimed: Instant::now(), started: None, task: None, run: Arc::new(run) };
+        let held = Held { context, meter, claimed: Instant::now(), started: None, task: None, run: Arc::new(run) };
         locked(&self.held).insert(held.run.id, held);
     }
 

@@ -21,8 +21,12 @@ use crate::{
         execute::{Executed, execute, expired, facts},
         finish::Finished,
     },
+    metrics::Meter,
     retry::RetryPolicy,
-    run::transition::{Event, decide},
+    run::{
+        Status,
+        transition::{Event, decide},
+    },
 };
 
 /// A claimed run that has not started after this long is given back: handlers became slow.
@@ -46,7 +50,8 @@ pub(super) fn start(shared: &Arc<Shared>, run: Claimed) {
     let context = Context::new(facts(&run, timeout), CancellationToken::new(), outlet, registry.states());
     context.bind(shared.config.grace, shared.config.lease);
     let place = Place::take(shared, &run.handler);
-    shared.hold(run, context);
+    let meter = shared.meters.of(&run.queue, &run.handler);
+    shared.hold(run, context, meter);
     let shared_by_task = Arc::clone(shared);
     let task = tokio::spawn(async move {
         let _place = place;
@@ -57,8 +62,8 @@ pub(super) fn start(shared: &Arc<Shared>, run: Claimed) {
 
 async fn attempt(shared: &Shared, id: i64, fence: i64) {
     let Some(slot) = slot(shared).await else { return give_back(shared, id, fence) };
-    let taken = shared.with_held(id, |held| (Arc::clone(&held.run), held.context.clone()));
-    let Some((run, context)) = taken.filter(|(run, _)| run.fence == fence) else { return };
+    let taken = shared.with_held(id, |held| (Arc::clone(&held.run), held.context.clone(), held.meter.clone()));
+    let Some((run, context, meter)) = taken.filter(|(run, ..)| run.fence == fence) else { return };
     let company = company(shared, &run).await;
     if context.is_cancelled() {
         drop(slot);
@@ -73,6 +78,7 @@ async fn attempt(shared: &Shared, id: i64, fence: i64) {
     let Some(waited) = waited else { return };
     tracing::debug!(run = id, attempt = run.attempt, handler = run.handler, "run started");
     if !expired(&run, waited) {
+        meter.started(&run.trigger, (run.claimed_at - run.run_at).to_std().unwrap_or_default() + waited);
         shared.observer.started(&run);
     }
     let span = tracing::info_span!(
@@ -89,12 +95,13 @@ async fn attempt(shared: &Shared, id: i64, fence: i64) {
     let took = began.elapsed();
     drop(slot);
     shared.note_pace(took);
+    meter.returned(took);
     context.close_output();
     if matches!(executed, Executed::Verdict(_)) && shared.phase() == Phase::Running {
         // whoever sees the end then finds the output; but no state waits for output for long
         context.output_written(OUTPUT_WAIT).await;
     }
-    shared.release(id, fence, |held| hand_over(shared, &held.run, executed, took));
+    shared.release(id, fence, |held| hand_over(shared, &held.run, meter, executed, took));
     if shared.room().is_some() {
         shared.wake.notify_one();
     }
@@ -138,9 +145,10 @@ async fn company<'a>(shared: &'a Shared, run: &Claimed) -> Company<'a> {
     }
 }
 
-fn hand_over(shared: &Shared, run: &Claimed, executed: Executed, took: Duration) {
+fn hand_over(shared: &Shared, run: &Claimed, meter: Meter, executed: Executed, took: Duration) {
     match executed {
         Executed::Verdict(finished) => {
+            let finished = Finished { meter, ..finished };
             match &finished.verdict.error {
                 None => tracing::debug!(run = run.id, status = %finished.verdict.status, ?took, "run ended"),
                 Some(("cancelled", reason)) => {
@@ -164,6 +172,7 @@ fn hand_over(shared: &Shared, run: &Claimed, executed: Executed, took: Duration)
         Executed::Recorded(accepted) => {
             shared.observer.recorded(run, accepted, took);
             if accepted {
+                meter.finished(Status::Normal.as_str());
                 tracing::debug!(run = run.id, ?took, "run ended with its transaction");
             } else {
                 tracing::warn!(run = run.id, "superseded: its writes were rolled back");

@@ -29,6 +29,7 @@ const PARENTLESS_MAX: Duration = Duration::from_secs(2);
 pub(in crate::cli) async fn work(args: &WorkerArgs, url: &DatabaseUrl) -> Result<ExitCode> {
     let config = args.config()?;
     let names = args.served()?;
+    let port = args.listen.port().await?;
     let pool = db::pool_with(url, &Session::named("watchbell worker"), args.pool).await?;
     crate::migrate::check(&mut *pool.acquire().await?).await?;
     let registry = args.registry(&names, &pool).await?;
@@ -41,7 +42,18 @@ pub(in crate::cli) async fn work(args: &WorkerArgs, url: &DatabaseUrl) -> Result
     let signals = tokio::spawn(obey_signals(orders)?);
     let shutdown = async move { drop(stop.wait_for(|order| *order >= Order::Drain).await) };
     let force = async move { drop(force.wait_for(|order| *order >= Order::Force).await) };
-    let result = Worker::builder(pool.clone()).registry(registry).config(config).run_with(shutdown, force).await;
+    let mut builder = Worker::builder(pool.clone()).registry(registry).config(config);
+    let server = match port {
+        Some(port) => {
+            builder = port.measured(builder);
+            Some(port.open(builder.health())?)
+        }
+        None => None,
+    };
+    let result = builder.run_with(shutdown, force).await;
+    if let Some(server) = server {
+        server.stop().await;
+    }
     signals.abort();
     pool.close().await;
     result.map(|()| ExitCode::SUCCESS)

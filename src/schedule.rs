@@ -51,6 +51,7 @@ pub use cron::{Cron, CronError, Dst};
 pub use misfire::Misfire;
 pub use overlap::{Open, Overlap};
 pub use plan::{Disposition, Fire, NewRun, Plan, Trigger, Unplannable, plan};
+pub(crate) use plan::{FleetPlan, Kept, KeptPlan, Member, NextCopy, Standing};
 
 /// The shortest period of `fixed_delay` and `fixed_rate`.
 pub const PERIOD_MIN: TimeDelta = TimeDelta::seconds(1);

@@ -177,6 +177,8 @@ impl NewSchedule {
             .bind(self.declared_version)
             .bind(self.when.callback_url.as_deref())
             .bind(self.when.notify_channel.as_deref())
+            .bind(self.when.keep_alive)
+            .bind(self.when.copies)
     }
 
     pub(super) fn subject(&self) -> String {

@@ -12,7 +12,7 @@ use crate::nearest::did_you_mean;
 use crate::schedule::{Dst, Spec};
 
 /// The columns that people write, and their types.
-const COLUMNS: [(&str, &str); 34] = [
+const COLUMNS: [(&str, &str); 36] = [
     ("cron", "text"),
     ("fixed_delay", "interval"),
     ("fixed_rate", "interval"),
@@ -41,6 +41,8 @@ const COLUMNS: [(&str, &str); 34] = [
     ("ends_at", "timestamptz"),
     ("max_fires", "bigint"),
     ("target", "text"),
+    ("keep_alive", "boolean"),
+    ("copies", "integer"),
     ("description", "text"),
     ("owner", "text"),
     ("runbook_url", "text"),

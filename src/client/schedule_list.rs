@@ -100,6 +100,14 @@ pub struct ScheduleRow {
     pub fires_count: i64,
     /// Where it says what to do when it fails.
     pub runbook_url: Option<String>,
+    /// Whether its run is restarted on any end.
+    pub keep_alive: bool,
+    /// How many runs of it are kept alive; otherwise 1.
+    pub copies: i32,
+    /// Since when one of those ends again and again within a minute of its start.
+    pub crash_loop_since: Option<DateTime<Utc>>,
+    /// How a worker's clock at its next fire time differs from the database's.
+    pub tz_mismatch: Option<String>,
     /// The labels a worker must have, or `all`.
     pub target: Option<String>,
     /// What it is for.
@@ -221,6 +229,10 @@ impl ScheduleRow {
             max_fires: row.try_get("max_fires")?,
             fires_count: row.try_get("fires_count")?,
             runbook_url: row.try_get("runbook_url")?,
+            keep_alive: row.try_get("keep_alive")?,
+            copies: row.try_get("copies")?,
+            crash_loop_since: row.try_get("crash_loop_since")?,
+            tz_mismatch: row.try_get("tz_mismatch")?,
             target: row.try_get("target")?,
             description: row.try_get("description")?,
             owner: row.try_get("owner")?,

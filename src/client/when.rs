@@ -62,6 +62,8 @@ pub struct When {
     pub(super) tags: Vec<String>,
     pub(super) callback_url: Option<String>,
     pub(super) notify_channel: Option<String>,
+    pub(super) keep_alive: bool,
+    pub(super) copies: Option<i32>,
     /// The first option that could not be taken; said when it is used.
     problem: Option<String>,
 }
@@ -131,6 +133,13 @@ pub fn cron(expression: impl Into<String>) -> When {
 }
 
 /// Fires so long after its last run ended; at least 1 s.
+///
+/// ```
+/// use watchbell::{fixed_delay, seconds};
+///
+/// let consumer = fixed_delay(seconds(1)).keep_alive().copies(3); // three that run for ever
+/// # let _ = consumer;
+/// ```
 pub fn fixed_delay(delay: Duration) -> When {
     When::new(Times::FixedDelay(delay))
 }
@@ -194,6 +203,8 @@ impl When {
             tags: Vec::new(),
             callback_url: None,
             notify_channel: None,
+            keep_alive: false,
+            copies: None,
             problem: None,
         }
     }

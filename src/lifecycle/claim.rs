@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
-use crate::run::transition::Standing;
+use crate::run::transition::{Event, Standing};
 
 const CLAIM: &str = include_str!("../sql/2_claim.sql");
 const CLAIM_KEYED: &str = include_str!("../sql/2_claim_keyed.sql");
@@ -99,6 +99,16 @@ impl Claimed {
         })
     }
 
+    /// Whether it is one of what a schedule keeps alive: it runs for ever and is stopped by whoever wants it stopped.
+    pub(crate) fn is_kept_alive(&self) -> bool {
+        self.trigger == "keep_alive"
+    }
+
+    /// What a shutdown of its worker is to it. What is kept alive goes on elsewhere, the same run and attempt.
+    pub(crate) fn interrupted(&self) -> Event {
+        if self.is_kept_alive() { Event::Snoozed { by: Duration::ZERO } } else { Event::Interrupted }
+    }
+
     /// The part that decides what follows an event.
     pub fn standing(&self) -> Standing {
         Standing { id: self.id, attempt: self.attempt, max_attempts: self.max_attempts, crashes: self.crashes }
@@ -116,6 +126,15 @@ pub struct Claimant {
     pub handlers: Vec<String>,
     /// Its labels, `key=value`.
     pub labels: Vec<String>,
+}
+
+impl Claimant {
+    /// Its labels, and its number as one: `worker=12` is how a run is aimed at one worker.
+    pub(super) fn all_labels(&self) -> Vec<String> {
+        let mut labels = self.labels.clone();
+        labels.push(format!("worker={}", self.worker));
+        labels
+    }
 }
 
 /// One (queue, priority) and where a claim of it starts and ends.
@@ -242,7 +261,7 @@ pub async fn claim(
         .bind(to_at)
         .bind(to_id)
         .bind(&who.handlers)
-        .bind(&who.labels)
+        .bind(who.all_labels())
         .bind(limit)
         .bind(who.worker)
         .bind(now)
@@ -286,7 +305,7 @@ async fn claim_keyed_from_cursor(
         .bind(&lanes.keyed_cursor)
         .bind(who.queues.as_deref())
         .bind(&who.handlers)
-        .bind(&who.labels)
+        .bind(who.all_labels())
         .bind(limit)
         .bind(who.worker)
         .bind(now)

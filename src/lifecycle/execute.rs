@@ -105,7 +105,8 @@ pub async fn execute(executor: &Executor, run: &Claimed, waited: Duration, ctx: 
     if let Ended::Returned(Outcome::Recorded(accepted)) = ended {
         return Executed::Recorded(accepted);
     }
-    event(ended, ctx).map_or(Executed::Nothing, verdict)
+    let event = event(ended, ctx).map(|event| if event == Event::Interrupted { run.interrupted() } else { event });
+    event.map_or(Executed::Nothing, verdict)
 }
 
 /// Whether its start deadline has passed, so that it will not be called any more.

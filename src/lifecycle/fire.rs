@@ -2,27 +2,38 @@
 //!
 //! **In** schedules that are not paused and whose `wake_at` has come; a row just written or edited stands at
 //! `-infinity` and so comes first. **Out** one row in `fires` per fire time, a run for those that act, the
-//! schedule's next `wake_at` and status. **Lock** the schedules taken (others are skipped), from the first
+//! schedule's next `wake_at` and status; the copies of those kept alive. **Lock** the schedules taken (others are skipped), from the first
 //! statement to the commit, a few milliseconds. **Crash** before the commit: nothing happened, the next
 //! worker finds the same schedules due. No fire time can act twice: the schedule's row lock serialises, and
 //! the key of `fires` is the proof.
 
-use std::collections::{BTreeSet, HashMap};
+mod columns;
+mod copies;
+mod fleet;
+mod read;
+mod streaks;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
 
+use self::columns::{Fires, Marks, Moves};
+use self::copies::Copies;
+use self::fleet::Fleet;
+use self::streaks::Streaks;
 use super::prune::make_day;
 use crate::{
     error::is_missing_day,
-    schedule::{Dst, Misfire, Open, Plan, Schedule, Spec, plan},
+    schedule::{FleetPlan, Kept, KeptPlan, Member, Open, Plan, Schedule, Spec, plan},
 };
+
+pub(super) use self::read::read;
 
 const DUE: &str = include_str!("../sql/1_fire_due.sql");
 const OPEN: &str = include_str!("../sql/1_fire_open.sql");
-const INSERT: &str = include_str!("../sql/1_fire_insert.sql");
-const ADVANCE: &str = include_str!("../sql/1_fire_advance.sql");
 const CANCEL: &str = include_str!("../sql/1_fire_cancel.sql");
+const STOP: &str = include_str!("../sql/1_fire_stop.sql");
 
 /// What one pass did.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -50,6 +61,17 @@ impl Fired {
                 _ => self.decided.push((schedule.to_owned(), result, fire.missed.max(1))),
             }
         }
+    }
+
+    fn count(&mut self, plan: &Plan, now: DateTime<Utc>) {
+        for fire in &plan.fires {
+            if fire.run.is_some() {
+                self.late_max = self.late_max.max(now - fire.fire_at);
+            } else {
+                self.skipped += 1;
+            }
+        }
+        self.runs += u64::try_from(plan.runs()).unwrap_or(0);
     }
 }
 
@@ -80,38 +102,226 @@ async fn attempt(
         tx.rollback().await?;
         return Ok(Fired::default());
     }
-    let ids: Vec<i64> = rows.iter().map(|row| row.try_get(0)).collect::<sqlx::Result<_>>()?;
-    let open = open_runs(&mut tx, &ids).await?;
+    let standing = Present::look(&mut tx, &rows, now).await?;
     let mut fired = Fired { schedules: rows.len(), ..Fired::default() };
-    let mut fires = Fires::default();
+    let mut planned = vec![];
     let mut moves = Moves::default();
-    let mut cancel = vec![];
+    let mut streaks = Streaks::default();
     for row in &rows {
-        let id: i64 = row.try_get("id")?;
-        let at: DateTime<Utc> = row.try_get("now")?;
-        match planned(row, at, open.get(&id).copied().unwrap_or_default())? {
-            Ok(plan) => {
-                if plan.cancel_open {
-                    cancel.push(id);
-                }
-                fires.push(id, &plan, at, &mut fired);
-                fired.note(row.try_get("name")?, &plan);
-                moves.push(id, &plan);
+        match standing.planned(row)? {
+            Ok(one) => {
+                fired.note(row.try_get("name")?, one.plan());
+                streaks.push(one.id, row, one.plan())?;
+                planned.push((row, one));
             }
             Err(reason) => {
                 fired.invalid.push((row.try_get("name")?, reason.clone()));
-                moves.refuse(id, reason);
+                moves.refuse(row.try_get("id")?, reason);
             }
         }
     }
-    if !cancel.is_empty() {
-        sqlx::query(CANCEL).bind(cancel).execute(&mut *tx).await?;
-    }
-    days.extend(fires.fire_at.iter().map(DateTime::date_naive));
-    fires.insert(&mut tx, now).await?;
-    moves.write(&mut tx).await?;
+    let extended = streaks.extend(&mut tx).await?;
+    let written = Written::of(planned, &extended, moves, &mut fired)?;
+    days.extend(written.fires.days().chain(written.fleet.days()));
+    let news = written.write(&mut tx, now).await?;
     tx.commit().await?;
+    news.tell();
     Ok(fired)
+}
+
+/// What the locked schedules have open, as one look found it.
+struct Present {
+    open: HashMap<i64, Open>,
+    copies: HashMap<i64, Vec<Kept>>,
+    members: HashMap<i64, Vec<Member>>,
+}
+
+impl Present {
+    /// Copies and workers are asked for only where a schedule needs them.
+    async fn look(conn: &mut PgConnection, rows: &[PgRow], now: Option<DateTime<Utc>>) -> sqlx::Result<Self> {
+        let (mut ids, mut kept, mut everywhere) = (vec![], vec![], vec![]);
+        for row in rows {
+            let id: i64 = row.try_get("id")?;
+            ids.push(id);
+            if row.try_get("keep_alive")? {
+                kept.push(id);
+            } else if row.try_get("fleet")? {
+                everywhere.push(id);
+            }
+        }
+        let at: DateTime<Utc> = rows.first().map_or(Ok(DateTime::UNIX_EPOCH), |row| row.try_get("now"))?;
+        Ok(Self {
+            open: open_runs(conn, &ids).await?,
+            copies: copies::standing(conn, &kept, at).await?,
+            members: fleet::members(conn, &everywhere, now).await?,
+        })
+    }
+
+    /// What to do about one schedule, or why nothing can be done. Only the database's own errors are `Err`.
+    fn planned(&self, row: &PgRow) -> sqlx::Result<Result<Planned, String>> {
+        let schedule = match read(row)? {
+            Ok(schedule) => schedule,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let (id, now): (i64, DateTime<Utc>) = (row.try_get("id")?, row.try_get("now")?);
+        let open = self.open.get(&id).copied().unwrap_or_default();
+        let how = match schedule.spec {
+            Spec::FixedDelay(delay) if row.try_get("keep_alive")? => {
+                let copies = row.try_get::<i32, _>("copies")?.unsigned_abs();
+                let standing = self.copies.get(&id).map_or(&[][..], Vec::as_slice);
+                schedule.plan_kept(delay, copies, now, standing).map(How::Kept)
+            }
+            _ if row.try_get("fleet")? => {
+                let members = self.members.get(&id).map_or(&[][..], Vec::as_slice);
+                schedule.plan_fleet(now, open, members).map(How::Everywhere)
+            }
+            _ => plan(&schedule, now, open).map(How::Once),
+        };
+        Ok(how.map(|how| Planned { id, now, schedule, how }).map_err(|reason| reason.to_string()))
+    }
+}
+
+/// What is to be done about one schedule.
+struct Planned {
+    id: i64,
+    now: DateTime<Utc>,
+    schedule: Schedule,
+    how: How,
+}
+
+/// How many runs a fire time makes.
+enum How {
+    Once(Plan),
+    Kept(KeptPlan),
+    Everywhere(FleetPlan),
+}
+
+impl Planned {
+    fn plan(&self) -> &Plan {
+        match &self.how {
+            How::Once(plan) => plan,
+            How::Kept(kept) => &kept.plan,
+            How::Everywhere(fleet) => &fleet.plan,
+        }
+    }
+
+    /// What clocks in the zone of a cron schedule show at its next fire time: the database is asked as well.
+    fn wall(&self) -> Option<(chrono::NaiveDateTime, String)> {
+        let (Spec::Cron(cron), Some(at)) = (&self.schedule.spec, self.plan().wake_at) else { return None };
+        (cron.timezone() != "UTC").then(|| (cron.local(at).naive_local(), cron.timezone().to_owned()))
+    }
+}
+
+/// All that one pass writes, in the order of its statements.
+#[derive(Default)]
+struct Written {
+    cancel: Vec<i64>,
+    stop_newer: Vec<i64>,
+    stop_surplus: Vec<i64>,
+    fires: Fires,
+    fleet: Fleet,
+    copies: Copies,
+    moves: Moves,
+    news: News,
+}
+
+impl Written {
+    fn of(
+        planned: Vec<(&PgRow, Planned)>,
+        extended: &HashSet<i64>,
+        moves: Moves,
+        fired: &mut Fired,
+    ) -> sqlx::Result<Self> {
+        let mut written = Self { moves, ..Self::default() };
+        for (row, one) in planned {
+            let (id, plan) = (one.id, one.plan());
+            fired.count(plan, one.now);
+            let mut marks = Marks {
+                crash_loop_since: None,
+                streak_at: streaks::begun(row, plan, extended.contains(&id))?,
+                wall: one.wall(),
+            };
+            written.news.knew(row, id, marks.wall.is_some())?;
+            if plan.cancel_open {
+                written.cancel.push(id);
+            }
+            let fires = if extended.contains(&id) { &plan.fires[1..] } else { &plan.fires[..] };
+            if let How::Everywhere(fleet) = &one.how {
+                fires.iter().filter(|fire| fire.run.is_none()).for_each(|fire| {
+                    written.fires.push(id, std::slice::from_ref(fire));
+                });
+                written.fleet.push(id, fleet);
+                written.stop_newer.extend(&fleet.stop);
+            } else {
+                written.fires.push(id, fires);
+            }
+            if let How::Kept(kept) = &one.how {
+                let since: Option<DateTime<Utc>> = row.try_get("crash_loop_since")?;
+                marks.crash_loop_since = kept.crash_loop.then(|| since.unwrap_or(one.now));
+                if since.is_none() && kept.crash_loop {
+                    written.news.crash_loops.push(row.try_get("name")?);
+                }
+                written.stop_surplus.extend(&kept.stop);
+            }
+            written.moves.push(id, plan, marks);
+            if let How::Kept(kept) = one.how {
+                written.copies.push(id, kept.copies);
+            }
+        }
+        Ok(written)
+    }
+
+    async fn write(self, tx: &mut PgConnection, now: Option<DateTime<Utc>>) -> sqlx::Result<News> {
+        if !self.cancel.is_empty() {
+            sqlx::query(CANCEL).bind(self.cancel).execute(&mut *tx).await?;
+        }
+        for (runs, why) in [
+            (self.stop_newer, "a newer fire time of its schedule is due"),
+            (self.stop_surplus, "its schedule keeps fewer copies alive"),
+        ] {
+            if !runs.is_empty() {
+                sqlx::query(STOP).bind(runs).bind(why).execute(&mut *tx).await?;
+            }
+        }
+        self.fires.insert(tx, now).await?;
+        self.fleet.insert(tx, now).await?;
+        self.copies.write(tx).await?;
+        let mut news = self.news;
+        news.differ = self.moves.write(tx).await?;
+        Ok(news)
+    }
+}
+
+/// What an operator should hear of, once.
+#[derive(Default)]
+struct News {
+    crash_loops: Vec<String>,
+    /// Of schedules of a zone: the name, and whether the zone data were known to differ.
+    zones: HashMap<i64, (String, bool)>,
+    differ: HashMap<i64, String>,
+}
+
+impl News {
+    fn knew(&mut self, row: &PgRow, id: i64, of_a_zone: bool) -> sqlx::Result<()> {
+        if of_a_zone {
+            let known = row.try_get::<Option<&str>, _>("tz_mismatch")?.is_some();
+            self.zones.insert(id, (row.try_get("name")?, known));
+        }
+        Ok(())
+    }
+
+    fn tell(self) {
+        for name in self.crash_loops {
+            tracing::warn!(schedule = name, "crash loop: its run ends within a minute of its start, again and again");
+        }
+        for (id, (name, known)) in self.zones {
+            match self.differ.get(&id) {
+                Some(problem) if !known => tracing::warn!(schedule = name, "{problem}"),
+                None if known => tracing::info!(schedule = name, "time zone data agree with the database's again"),
+                _ => {}
+            }
+        }
+    }
 }
 
 async fn open_runs(conn: &mut PgConnection, ids: &[i64]) -> sqlx::Result<HashMap<i64, Open>> {
@@ -122,188 +332,4 @@ async fn open_runs(conn: &mut PgConnection, ids: &[i64]) -> sqlx::Result<HashMap
             Ok((row.try_get(0)?, Open { total: total.unsigned_abs(), waiting: waiting.unsigned_abs() }))
         })
         .collect()
-}
-
-/// What to do about one schedule, or why nothing can be done. Only the database's own errors are `Err`.
-fn planned(row: &PgRow, now: DateTime<Utc>, open: Open) -> sqlx::Result<Result<Plan, String>> {
-    let schedule = match read(row)? {
-        Ok(schedule) => schedule,
-        Err(reason) => return Ok(Err(reason)),
-    };
-    Ok(plan(&schedule, now, open).map_err(|reason| reason.to_string()))
-}
-
-fn milliseconds(row: &PgRow, column: &str) -> sqlx::Result<Option<TimeDelta>> {
-    Ok(row.try_get::<Option<i64>, _>(column)?.map(TimeDelta::milliseconds))
-}
-
-/// The row as the planner takes it.
-pub(super) fn read(row: &PgRow) -> sqlx::Result<Result<Schedule, String>> {
-    let word = |column: &str| row.try_get::<&str, _>(column);
-    let spec = match read_spec(row)? {
-        Ok(spec) => spec,
-        Err(reason) => return Ok(Err(reason)),
-    };
-    let misfire = Misfire::from_columns(
-        word("misfire")?,
-        milliseconds(row, "misfire_grace_ms")?.unwrap_or_default(),
-        milliseconds(row, "catch_up_window_ms")?.unwrap_or_default(),
-        row.try_get::<i32, _>("catch_up_limit")?.unsigned_abs(),
-    );
-    let words = || -> Result<_, crate::schedule::UnknownWord> {
-        Ok((
-            word("status").unwrap_or_default().parse()?,
-            word("overlap").unwrap_or_default().parse()?,
-            word("first_fire").unwrap_or_default().parse()?,
-            misfire?,
-        ))
-    };
-    let (status, overlap, first_fire, misfire) = match words() {
-        Ok(words) => words,
-        Err(unknown) => return Ok(Err(unknown.to_string())),
-    };
-    Ok(Ok(Schedule {
-        id: row.try_get("id")?,
-        spec,
-        status,
-        effective_from: row.try_get("effective_from")?,
-        anchor_at: row.try_get("anchor_at")?,
-        first_fire,
-        starts_at: row.try_get("starts_at")?,
-        ends_at: row.try_get("ends_at")?,
-        max_fires: row.try_get("max_fires")?,
-        fires_count: row.try_get("fires_count")?,
-        last_fire_at: row.try_get("last_fire_at")?,
-        last_finished_at: row.try_get("last_finished_at")?,
-        wake_at: row.try_get("wake_at")?,
-        overlap,
-        max_running: row.try_get::<i32, _>("max_running")?.unsigned_abs(),
-        misfire,
-        start_deadline: milliseconds(row, "start_deadline_ms")?,
-        jitter: milliseconds(row, "jitter_ms")?.unwrap_or_default(),
-    }))
-}
-
-fn read_spec(row: &PgRow) -> sqlx::Result<Result<Spec, String>> {
-    Ok(Ok(match row.try_get::<&str, _>("kind")? {
-        "cron" => {
-            let (cron, zone): (&str, &str) = (row.try_get("cron")?, row.try_get("timezone")?);
-            let dst: Dst = match row.try_get::<&str, _>("dst")?.parse() {
-                Ok(dst) => dst,
-                Err(unknown) => return Ok(Err(format!("{unknown}"))),
-            };
-            match Spec::cron(cron, zone, dst) {
-                Ok(spec) => spec,
-                Err(reason) => return Ok(Err(reason.to_string())),
-            }
-        }
-        "fixed_delay" => Spec::FixedDelay(milliseconds(row, "fixed_delay_ms")?.unwrap_or_default()),
-        "fixed_rate" => Spec::FixedRate(milliseconds(row, "fixed_rate_ms")?.unwrap_or_default()),
-        _ => Spec::Once(row.try_get("run_at")?),
-    }))
-}
-
-/// Rows for `fires` and their runs, column by column.
-#[derive(Default)]
-struct Fires {
-    schedule_id: Vec<i64>,
-    fire_at: Vec<DateTime<Utc>>,
-    disposition: Vec<&'static str>,
-    until: Vec<Option<DateTime<Utc>>>,
-    missed: Vec<i64>,
-    run_at: Vec<Option<DateTime<Utc>>>,
-    start_deadline: Vec<Option<DateTime<Utc>>>,
-    trigger: Vec<Option<&'static str>>,
-    serialized: Vec<bool>,
-}
-
-impl Fires {
-    fn push(&mut self, id: i64, plan: &Plan, now: DateTime<Utc>, fired: &mut Fired) {
-        for fire in &plan.fires {
-            self.schedule_id.push(id);
-            self.fire_at.push(fire.fire_at);
-            self.disposition.push(fire.disposition.as_str());
-            self.until.push(fire.until);
-            self.missed.push(i64::try_from(fire.missed).unwrap_or(i64::MAX));
-            self.run_at.push(fire.run.map(|run| run.run_at));
-            self.start_deadline.push(fire.run.and_then(|run| run.start_deadline));
-            self.trigger.push(fire.run.map(|run| run.trigger.as_str()));
-            self.serialized.push(fire.run.is_some_and(|run| run.serialized));
-            if fire.run.is_some() {
-                fired.late_max = fired.late_max.max(now - fire.fire_at);
-            } else {
-                fired.skipped += 1;
-            }
-        }
-        fired.runs += u64::try_from(plan.runs()).unwrap_or(0);
-    }
-
-    async fn insert(self, conn: &mut PgConnection, now: Option<DateTime<Utc>>) -> sqlx::Result<()> {
-        if self.schedule_id.is_empty() {
-            return Ok(());
-        }
-        sqlx::query(INSERT)
-            .bind(self.schedule_id)
-            .bind(self.fire_at)
-            .bind(self.disposition)
-            .bind(self.until)
-            .bind(self.missed)
-            .bind(self.run_at)
-            .bind(self.start_deadline)
-            .bind(self.trigger)
-            .bind(self.serialized)
-            .bind(now)
-            .execute(conn)
-            .await
-            .map(drop)
-    }
-}
-
-/// How the schedules move on, column by column.
-#[derive(Default)]
-struct Moves {
-    id: Vec<i64>,
-    wake_at: Vec<Option<DateTime<Utc>>>,
-    status: Vec<&'static str>,
-    error: Vec<Option<String>>,
-    anchor_at: Vec<Option<DateTime<Utc>>>,
-    last_fire_at: Vec<Option<DateTime<Utc>>>,
-    fired: Vec<i64>,
-}
-
-impl Moves {
-    fn push(&mut self, id: i64, plan: &Plan) {
-        self.id.push(id);
-        self.wake_at.push(plan.wake_at);
-        self.status.push(plan.status.as_str());
-        self.error.push(None);
-        self.anchor_at.push(plan.anchor_at);
-        self.last_fire_at.push(plan.last_fire_at());
-        self.fired.push(plan.runs());
-    }
-
-    /// `wake_at` becomes infinity: otherwise a row that cannot be planned heads the due ones for ever.
-    fn refuse(&mut self, id: i64, reason: String) {
-        self.id.push(id);
-        self.wake_at.push(None);
-        self.status.push("invalid");
-        self.error.push(Some(reason));
-        self.anchor_at.push(None);
-        self.last_fire_at.push(None);
-        self.fired.push(0);
-    }
-
-    async fn write(self, conn: &mut PgConnection) -> sqlx::Result<()> {
-        sqlx::query(ADVANCE)
-            .bind(self.id)
-            .bind(self.wake_at)
-            .bind(self.status)
-            .bind(self.error)
-            .bind(self.anchor_at)
-            .bind(self.last_fire_at)
-            .bind(self.fired)
-            .execute(conn)
-            .await
-            .map(drop)
-    }
 }

@@ -66,7 +66,7 @@ async fn claim_of(
     let rows = sqlx::query(CLAIM)
         .bind(queue)
         .bind(&who.handlers)
-        .bind(&who.labels)
+        .bind(who.all_labels())
         .bind(limit)
         .bind(who.worker)
         .bind(now)

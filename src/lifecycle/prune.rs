@@ -13,8 +13,10 @@ use sqlx::{Connection, PgConnection, postgres::types::PgInterval};
 use crate::metrics::{self, list};
 
 const MEND_DELAY: &str = include_str!("../sql/6_mend_delay.sql");
+const MEND_COPIES: &str = include_str!("../sql/6_mend_copies.sql");
 const MEND_LIMITS_LOCK: &str = include_str!("../sql/6_mend_limits_lock.sql");
 const MEND_LIMITS: &str = include_str!("../sql/6_mend_limits.sql");
+const STRANDED: &str = include_str!("../sql/6_stranded.sql");
 const RESUME: &str = include_str!("../sql/6_resume.sql");
 const DAYS: &str = include_str!("../sql/6_days.sql");
 const FORGET: &str = include_str!("../sql/6_forget.sql");
@@ -55,6 +57,8 @@ pub async fn prune(conn: &mut PgConnection, retention: Duration, now: Option<Dat
     let mut pruned = Pruned::default();
     pruned.mended += sqlx::query(RESUME).bind(now).execute(&mut *lock).await?.rows_affected();
     pruned.mended += sqlx::query(MEND_DELAY).bind(now).execute(&mut *lock).await?.rows_affected();
+    pruned.mended += sqlx::query(MEND_COPIES).bind(now).execute(&mut *lock).await?.rows_affected();
+    pruned.mended += end_stranded(&mut lock, false, now).await?;
     let keys: Vec<String> = sqlx::query_scalar(MEND_LIMITS_LOCK).fetch_all(&mut *lock).await?;
     if !keys.is_empty() {
         pruned.mended += sqlx::query(MEND_LIMITS).bind(keys).execute(&mut *lock).await?.rows_affected();
@@ -64,6 +68,13 @@ pub async fn prune(conn: &mut PgConnection, retention: Duration, now: Option<Dat
     make_days(conn).await?;
     pruned.dropped = drop_days(conn, retention).await?;
     Ok(pruned)
+}
+
+/// Cancels waiting runs that are aimed at a worker which has ended. `everywhere` reads all open runs, as after a
+/// death; otherwise those of schedules with target `all`, and all of them if a worker ended within two minutes.
+pub async fn end_stranded(conn: &mut PgConnection, everywhere: bool, now: Option<DateTime<Utc>>) -> sqlx::Result<u64> {
+    let ended: i32 = sqlx::query_scalar(STRANDED).bind(everywhere).bind(now).fetch_one(conn).await?;
+    Ok(u64::from(ended.unsigned_abs()))
 }
 
 /// Drops the days that are older than `retention`; one that a reader holds is left for the next pass.

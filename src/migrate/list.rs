@@ -47,6 +47,8 @@ pub(super) const ALL: &[Migration] = migrations![
     21 "0021_callback_functions" since 21,
     22 "0022_watches" since 22,
     23 "0023_cluster_metrics" since 23,
+    24 "0024_schedule_policies" since 24,
+    25 "0025_schedule_policy_functions" since 25,
 ];
 
 /// What every schema begins with: the place where migrations are recorded. Harmless when it is there.

@@ -89,6 +89,16 @@ impl Overlap {
         matches!(self, Self::QueueOne | Self::QueueAll | Self::CancelRunning)
     }
 
+    /// Under `CancelRunning`: whether the open runs are to be asked to stop, as the `due` slots do not fit beside
+    /// them, and how many of the oldest due ones are dropped, because the newer would stop them at once.
+    pub(super) fn make_room(self, max_running: u32, due: u64, open: Open) -> (bool, u64) {
+        if self != Self::CancelRunning {
+            return (false, 0);
+        }
+        let most = u64::from(max_running.max(1));
+        (due > 0 && open.total > 0 && u64::from(open.total) + due.min(most) > most, due.saturating_sub(most))
+    }
+
     /// Decides one slot, and counts the run it makes into `open`.
     ///
     /// `CancelRunning` comes here after the open runs were asked to stop: what is left waits for them.

@@ -1,5 +1,7 @@
 //! What to do about a schedule now: the fire times that are due, what becomes of each, and the next one.
 
+mod fleet;
+mod kept;
 mod series;
 mod single;
 mod upcoming;
@@ -9,6 +11,9 @@ use chrono::{DateTime, Utc};
 use super::slots::{Rate, Slots, later};
 use super::{Open, PERIOD_MIN, Schedule, Spec, Status, jitter, words};
 use crate::duration;
+
+pub(crate) use fleet::{FleetPlan, Member};
+pub(crate) use kept::{Kept, KeptPlan, NextCopy, Standing};
 
 /// What the fire stage writes about one schedule, in one transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +71,8 @@ pub enum Disposition {
     SkippedOverlap,
     /// Dropped, because nobody acted on it in time.
     SkippedMisfire,
+    /// Dropped, because no live worker matched its target `all`.
+    SkippedNoWorker,
     /// Stood for by the run of a later slot.
     Coalesced,
     /// Dropped, because its start deadline has passed.
@@ -75,12 +82,13 @@ pub enum Disposition {
 words!(
     Disposition,
     "disposition",
-    "run, caught_up, queued, skipped_overlap, skipped_misfire, coalesced, expired",
+    "run, caught_up, queued, skipped_overlap, skipped_misfire, skipped_no_worker, coalesced, expired",
     Run = "run",
     CaughtUp = "caught_up",
     Queued = "queued",
     SkippedOverlap = "skipped_overlap",
     SkippedMisfire = "skipped_misfire",
+    SkippedNoWorker = "skipped_no_worker",
     Coalesced = "coalesced",
     Expired = "expired",
 );
@@ -92,9 +100,18 @@ pub enum Trigger {
     Schedule,
     /// Its slot was made up for.
     CatchUp,
+    /// A copy of what is kept alive started, or started again.
+    KeepAlive,
 }
 
-words!(Trigger, "trigger", "schedule, catch_up", Schedule = "schedule", CatchUp = "catch_up");
+words!(
+    Trigger,
+    "trigger",
+    "schedule, catch_up, keep_alive",
+    Schedule = "schedule",
+    CatchUp = "catch_up",
+    KeepAlive = "keep_alive",
+);
 
 /// Why a schedule cannot be planned; becomes its `error`, and its status `invalid`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

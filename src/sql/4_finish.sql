@@ -62,7 +62,7 @@ with t as materialized (
            (array_agg(g.started_at order by g.ord desc))[1] as last_started_at,
            bool_or(g.status = 'normal') as success,
            count(*) filter (where g.status = 'failed' and g.ord > g.last_success) as failures,
-           bool_or(g.trigger = 'schedule') as scheduled
+           bool_or(g.trigger in ('schedule', 'keep_alive')) as scheduled
     from (select gone.schedule_id, gone.started_at, gone.status, gone.trigger, gone.ord,
                  coalesce(max(gone.ord) filter (where gone.status = 'normal')
                           over (partition by gone.schedule_id), 0) as last_success
@@ -72,7 +72,9 @@ with t as materialized (
     -- fixed_delay: the next fire time is counted from this end, once, unless an edit has planned anew; it lies
     -- behind the last one even if the clock was set back, or its key in `fires` would be taken
     select e.schedule_id,
-           case when n.at >= s.ends_at or s.fires_count >= s.max_fires then 'infinity' else n.at end as wake_at
+           case when n.at >= s.ends_at or s.fires_count >= s.max_fires then 'infinity'
+                -- what is kept alive or runs on every worker is planned afresh: the fire stage sees which run ended
+                when s.keep_alive or s.target ~ '^all(:|$)' then '-infinity' else n.at end as wake_at
     from ended e
     cross join t
     join watchbell.schedules s on s.id = e.schedule_id
@@ -80,7 +82,7 @@ with t as materialized (
         select greatest(t.now + make_interval(secs => extract(epoch from s.fixed_delay)::double precision),
                         s.last_fire_at + interval '1 microsecond') as at
     ) n
-    where e.scheduled and s.kind = 'fixed_delay' and s.status = 'normal' and s.wake_at = 'infinity'
+    where e.scheduled and s.kind = 'fixed_delay' and s.status = 'normal' and (s.wake_at = 'infinity' or s.keep_alive)
 ), schedules as (
     update watchbell.schedules s
     set last_started_at = greatest(s.last_started_at, e.started_at),
@@ -90,7 +92,7 @@ with t as materialized (
         last_success_at = case when e.success then t.now else s.last_success_at end,
         consecutive_failures = e.failures + case when e.success then 0 else s.consecutive_failures end,
         wake_at = coalesce(p.wake_at, s.wake_at),
-        status = case when p.wake_at = 'infinity' then 'done' else s.status end
+        status = case p.wake_at when 'infinity' then 'done' when '-infinity' then 'pending' else s.status end
     from ended e
     left join planned p on p.schedule_id = e.schedule_id
     cross join t

@@ -6,5 +6,5 @@ from (select coalesce($1::timestamptz, clock_timestamp()) as now) t
 where s.id in (
     select x.id from watchbell.schedules x
     where x.kind = 'fixed_delay' and x.status = 'normal' and x.wake_at = 'infinity' and x.paused_at is null
-      and not exists (select from watchbell.runs_live r where r.schedule_id = x.id and r.trigger = 'schedule')
+      and not exists (select from watchbell.runs_live r where r.schedule_id = x.id and r.trigger in ('schedule', 'keep_alive'))
     order by x.id for no key update skip locked)

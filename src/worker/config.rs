@@ -122,6 +122,9 @@ fn label_pair(label: &str) -> Result<()> {
     let good = label.split_once('=').is_some_and(|(key, value)| {
         !key.is_empty() && !value.is_empty() && !value.contains('=') && !label.contains([',', ' '])
     });
+    if good && label.starts_with("worker=") {
+        return Err(Error::invalid("labels", format!("\"{label}\": the label worker is the worker's own number")));
+    }
     if good {
         return Ok(());
     }
@@ -145,6 +148,10 @@ mod tests {
         assert_eq!(
             message(Config { labels: vec!["gpu".into()], ..Config::default() }),
             "labels: \"gpu\" must be key=value without blanks and commas"
+        );
+        assert_eq!(
+            message(Config { labels: vec!["worker=7".into()], ..Config::default() }),
+            "labels: \"worker=7\": the label worker is the worker's own number"
         );
         assert_eq!(
             message(Config { queues: Some(vec!["a b".into()]), ..Config::default() }),

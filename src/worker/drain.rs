@@ -25,6 +25,7 @@ pub(super) async fn drain(shared: &Shared, force: impl Future<Output = ()> + Sen
     let ended = async {
         // a claim that is under way brings its runs first
         drop(shared.claiming.lock().await);
+        shared.stop_kept(); // they would run for ever, and go on elsewhere
         if time::timeout(shared.config.drain_timeout, shared.idle()).await.is_err() {
             tracing::warn!(runs = shared.in_hand(), "drain timeout is over: asking runs to stop");
             shared.stop_runs(&StopReason::Shutdown);
@@ -64,7 +65,7 @@ fn interrupt(shared: &Shared, held: &Held) {
             "a blocking handler did not stop: its run is given back while its thread may go on in this process"
         );
     }
-    let event = if held.started.is_some() { Event::Interrupted } else { Event::GivenBack };
+    let event = if held.started.is_some() { held.run.interrupted() } else { Event::GivenBack };
     let verdict = decide(held.run.standing(), event, &RetryPolicy::default());
     let finished = Finished::of(&held.run, held.started.map_or(Duration::ZERO, |s| s - held.claimed), verdict);
     shared.observer.ends(&held.run, &finished, held.started.map_or(Duration::ZERO, |s| s.elapsed()));

@@ -10,7 +10,7 @@ use super::shared::{Shared, take};
 use crate::{
     lifecycle::{
         finish::{Finished, finish},
-        rescue,
+        prune, rescue,
     },
     metrics::{self, list},
 };
@@ -83,6 +83,9 @@ impl Salvage {
             let pause = (began.elapsed() * ORPHANS_SHARE).max(ORPHANS_PAUSE);
             self.next_orphans = Instant::now() + pause;
             if found == 0 {
+                if !dead.is_empty() && prune::end_stranded(conn, true, None).await? > 0 {
+                    shared.duties.fire.store(true, Ordering::Release);
+                }
                 return Ok(());
             }
             let recorded = finish(conn, orphans.clone(), None).await?;

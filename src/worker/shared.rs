@@ -301,6 +301,13 @@ impl Shared {
         }
     }
 
+    /// Asks the runs that are kept alive to stop.
+    pub(super) fn stop_kept(&self) {
+        for held in locked(&self.held).values().filter(|held| held.run.is_kept_alive()) {
+            held.context.stop(StopReason::Shutdown);
+        }
+    }
+
     /// Passes a heartbeat that was heard on to the handlers.
     pub(super) fn beat_runs(&self) {
         for held in locked(&self.held).values() {

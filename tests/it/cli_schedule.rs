@@ -46,6 +46,11 @@ async fn an_added_schedule_is_told_in_words_with_its_next_fire_times() {
     assert_eq!(yaml.matches("\n  id: ").count(), 4, "{yaml}");
     assert!(yaml.contains("\n  payload:\n    a: 1\n") && yaml.contains("\n  tags: []\n"), "{yaml}");
     assert!(yaml.contains("\n  cron: 0 2 * * *\n") && yaml.contains("\n  timeout: null\n"), "{yaml}");
+
+    // The names of the columns are understood too.
+    done(url, &["schedule", "add", "by-columns", "--handler", "report", "--fixed-delay", "7m"]);
+    let shown = show(url, "by-columns");
+    assert_eq!((&shown["handler"], &shown["fixed_delay"]), (&"report".into(), &"7m".into()));
 }
 
 #[tokio::test]
@@ -204,9 +209,9 @@ async fn a_backfill_is_shown_before_it_is_made() {
     assert_eq!(ask::one::<i64>(&database.pool, "select count(*) from watchbell.runs").await, 0);
     let Ended(code, stdout, stderr) = run(Some(url), &with("--yes"));
     assert_eq!((code, stdout.as_str()), (0, times));
-    assert!(stderr.ends_with(": 3 runs are made\n"), "{stderr}");
+    assert!(stderr.ends_with(": runs made: 3\n"), "{stderr}");
     let Ended(_, _, stderr) = run(Some(url), &with("--yes"));
-    assert!(stderr.ends_with(": 0 runs are made; 3 had one already\n"), "{stderr}");
+    assert!(stderr.ends_with(": runs made: 0; 3 had one already\n"), "{stderr}");
 }
 
 #[tokio::test]

@@ -81,7 +81,9 @@ async fn overlap_allow_starts_beside_the_open_run() {
 async fn overlap_skip_drops_what_comes_due_meanwhile() {
     let mut scene = Scene::new().await;
     let (id, _) = three_overlapping(&mut scene, "skip").await;
-    assert_eq!(dispositions(&mut scene, id).await, ["run", "skipped_overlap", "skipped_overlap"]);
+    assert_eq!(dispositions(&mut scene, id).await, ["run", "skipped_overlap"]);
+    let missed: i64 = scene.value("select missed from watchbell.fires where run_id is null").await;
+    assert_eq!(missed, 2, "one row for both");
 }
 
 #[tokio::test]

@@ -241,9 +241,9 @@ async fn a_bad_schedule_is_refused_in_one_sentence() {
         ),
         (
             "name, cron, target",
-            "'x', '@daily', 'all'",
+            "'x', '@daily', 'all:web'",
             "target",
-            "schedule \"x\": target \"all\" is not a label selector",
+            "schedule \"x\": target \"all:web\" is not all or all:label=value",
         ),
         (
             "name, cron, dst",

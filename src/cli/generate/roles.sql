@@ -28,7 +28,7 @@ grant usage on schema watchbell to {prefix}_viewer, {prefix}_producer, {prefix}_
 grant select on
     watchbell.runs, watchbell.upcoming, watchbell.running, watchbell.recent_failures, watchbell.queue_status,
     watchbell.worker_status, watchbell.schedule_history,
-    watchbell.schedules, watchbell.fires, watchbell.run_errors, watchbell.run_output, watchbell.queues,
+    watchbell.schedules, watchbell.copies, watchbell.fires, watchbell.run_errors, watchbell.run_output, watchbell.queues,
     watchbell.limits, watchbell.handlers, watchbell.workers, watchbell.worker_requests, watchbell.backfills,
     watchbell.activity, watchbell.migrations
 to {prefix}_viewer;
@@ -41,7 +41,7 @@ grant insert (name, cron, fixed_delay, fixed_rate, run_at, timezone, dst, handle
               max_attempts, retry, timeout, overlap, max_running, misfire, misfire_grace, catch_up_window,
               catch_up_limit, start_deadline, jitter, pause_after_failures, concurrency_key, first_fire, starts_at,
               ends_at, max_fires, target, description, owner, runbook_url, tags, managed_by, declared_version, callback_url,
-              notify_channel)
+              notify_channel, keep_alive, copies)
 on watchbell.schedules to {prefix}_producer;
 grant execute on function
     watchbell.schedule, watchbell.unschedule, watchbell.pause, watchbell.resume, watchbell.skip_next,

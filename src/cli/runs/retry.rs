@@ -74,7 +74,7 @@ async fn some(ids: Vec<RunId>, setting: &Setting) -> Result<()> {
             |run| run.id.to_string(),
         )?;
     }
-    note(&format!("{url}: {} runs are tried again", done.len()));
+    note(&format!("{url}: runs tried again: {}", done.len()));
     refused.map_or(Ok(()), Err)
 }
 
@@ -122,6 +122,6 @@ async fn all(args: RetryArgs, setting: &Setting) -> Result<()> {
     }
     let runs = failed.retry(&mut connection).await?;
     setting.output.one(&Count { runs }, &runs.to_string(), &runs.to_string())?;
-    note(&format!("{url}: {runs} runs are tried again"));
+    note(&format!("{url}: runs tried again: {runs}"));
     Ok(())
 }

@@ -18,7 +18,11 @@ pub(in crate::cli) struct AddArgs {
     /// Its name: letters, digits and . _ : -
     name: String,
     /// Who does the work.
-    handler: String,
+    #[arg(required_unless_present = "handler_by_name")]
+    handler: Option<String>,
+    /// The same, as `schedule edit` takes it.
+    #[arg(long = "handler", value_name = "NAME", hide = true, conflicts_with = "handler")]
+    handler_by_name: Option<String>,
     #[command(flatten)]
     definition: Definition,
 }
@@ -46,12 +50,13 @@ pub(super) async fn add(args: AddArgs, setting: &Setting) -> Result<()> {
         return Err(Error::invalid(format!("schedule \"{}\"", args.name), problem));
     }
     can_fire(&args.name, args.definition.cron.as_deref(), args.definition.timezone.as_deref().unwrap_or("UTC"))?;
-    let edit = ScheduleEdit::of(&args.name).set("handler", &args.handler);
+    let handler = args.handler.or(args.handler_by_name).unwrap_or_default(); // one of them is required
+    let edit = ScheduleEdit::of(&args.name).set("handler", &handler);
     let edit = args.definition.write(edit)?;
     edit.check()?;
     let url = setting.database()?;
     let mut connection = setting.connect(&url).await?;
-    warn_if_unknown(&mut connection, &args.handler).await;
+    warn_if_unknown(&mut connection, &handler).await;
     edit.insert(&mut connection).await?;
     print(&mut connection, &args.name, setting).await?;
     note(&format!("{url}: schedule \"{}\" is added", args.name));

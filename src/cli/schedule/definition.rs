@@ -14,13 +14,13 @@ pub(in crate::cli) struct Definition {
     #[arg(long, value_name = "EXPRESSION", group = "when", help_heading = "When")]
     pub(super) cron: Option<String>,
     /// Fires every so often, counted from its last start (fixed_rate).
-    #[arg(long, value_name = "DURATION", group = "when", value_parser = interval, help_heading = "When")]
+    #[arg(long, alias = "fixed-rate", value_name = "DURATION", group = "when", value_parser = interval, help_heading = "When")]
     every: Option<String>,
     /// Fires so long after its last run ended (fixed_delay).
-    #[arg(long, value_name = "DURATION", group = "when", value_parser = interval, help_heading = "When")]
+    #[arg(long, alias = "fixed-delay", value_name = "DURATION", group = "when", value_parser = interval, help_heading = "When")]
     delay: Option<String>,
     /// Fires once, at this time.
-    #[arg(long, value_name = "TIME", group = "when", value_parser = time, help_heading = "When")]
+    #[arg(long, alias = "run-at", value_name = "TIME", group = "when", value_parser = time, help_heading = "When")]
     at: Option<String>,
     /// The time zone of --cron, UTC or an Area/Location name.
     #[arg(long, visible_alias = "tz", value_name = "ZONE", help_heading = "When")]
@@ -69,6 +69,21 @@ pub(in crate::cli) struct Definition {
     #[arg(long, value_name = "N", value_parser = number(i32::MAX as u32), help_heading = "Policy")]
     pause_after_failures: Option<String>,
 
+    /// Restarts the run of a --delay on any end, after a pause that grows from it to 5 minutes; true or false.
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = ["true", "false"],
+        help_heading = "Policy"
+    )]
+    keep_alive: Option<String>,
+    /// How many runs --keep-alive has open at once, each restarted by itself, 1 to 100.
+    #[arg(long, value_name = "N", value_parser = number(100), help_heading = "Policy")]
+    copies: Option<String>,
+
     /// What each run gets, a JSON object: as text, from a file (@file) or from standard input (-).
     #[arg(long, value_name = "JSON|@FILE|-", help_heading = "Runs")]
     payload: Option<String>,
@@ -90,7 +105,7 @@ pub(in crate::cli) struct Definition {
     /// Runs with this key share a limit of how many run at a time.
     #[arg(long, value_name = "KEY", help_heading = "Runs")]
     concurrency_key: Option<String>,
-    /// Only workers with these labels, label=value[,label=value], or all: one run on each worker.
+    /// Only workers with these labels, label=value[,label=value], or all[:label=value]: one run on each of them.
     #[arg(long, value_name = "SELECTOR", help_heading = "Runs")]
     target: Option<String>,
 
@@ -141,6 +156,8 @@ impl Definition {
             ("catch_up_limit", self.catch_up_limit),
             ("start_deadline", self.start_deadline),
             ("pause_after_failures", self.pause_after_failures),
+            ("keep_alive", self.keep_alive),
+            ("copies", self.copies),
             ("payload", payload),
             ("queue", self.queue),
             ("priority", self.priority),

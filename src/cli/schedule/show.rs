@@ -123,6 +123,9 @@ fn text(shown: &Shown) -> String {
     let interval = |value: Option<TimeDelta>| value.filter(|d| !d.is_zero()).map(duration::words);
     line("status", Some(row.status.clone()));
     line("error", row.error.clone());
+    line("time zone data", row.tz_mismatch.clone());
+    line("kept alive", row.keep_alive.then(|| format!("{} at a time", row.copies)));
+    line("crash loop", row.crash_loop_since.map(|at| format!("since {}", time(Some(at)))));
     if let Some(since) = row.paused_at {
         let by = row.paused_by.as_deref().unwrap_or("?");
         let until = row.paused_until.map(|at| format!(" until {}", time(Some(at)))).unwrap_or_default();

@@ -194,7 +194,7 @@ pub(super) async fn backfill(args: BackfillArgs, setting: &Setting) -> Result<()
     };
     note(&match args.dry_run {
         true => format!("{url}: {} fire times would get a run{had}", done.fire_times.len()),
-        false => format!("{url}: {} runs are made{had}", done.runs),
+        false => format!("{url}: runs made: {}{had}", done.runs),
     });
     Ok(())
 }

@@ -131,7 +131,27 @@ macro_rules! options {
                 self
             }
 
-            /// Only workers with these labels run it: `label=value[,label=value]`.
+            /// Of a fixed delay: restarts its run on any end, after a pause that grows from the delay to 5 minutes.
+            ///
+            /// Without a timeout, and with one attempt a run: the schedule restarts it. A run that lived for a minute
+            /// has the shortest pause again. To stop it, pause the schedule and cancel its runs, or delete it.
+            #[must_use]
+            pub fn keep_alive(mut self) -> Self {
+                self$(.$when)?.keep_alive = true;
+                self
+            }
+
+            /// How many runs of it are open at once, each restarted by itself: 1 to 100, with `keep_alive`.
+            #[must_use]
+            pub fn copies(mut self, runs: i32) -> Self {
+                self$(.$when)?.copies = Some(runs);
+                self
+            }
+
+            /// Only workers with these labels run it: `label=value[,label=value]`, or `all`, or `all:label=value`.
+            ///
+            /// With `all` each fire time is one run on each live worker that matches, and `overlap` counts what each
+            /// has open by itself.
             #[must_use]
             pub fn target(mut self, selector: impl Into<String>) -> Self {
                 self$(.$when)?.target = Some(selector.into());

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Disposition, Plan, Trigger, Unplannable, rfc3339};
-use crate::schedule::overlap::{Admission, Open, Overlap};
+use crate::schedule::overlap::{Admission, Open};
 use crate::schedule::slots::{Slots, just_before, later};
 use crate::schedule::{FirstFire, Misfire, Schedule, Spec, Status};
 
@@ -87,7 +87,8 @@ impl Schedule {
         });
         let runs: Vec<_> = runs.collect();
         let in_time = runs.iter().filter(|(_, run)| run.is_some()).count() as u64;
-        let mut surplus = self.make_room(plan, in_time, open);
+        let (cancel_open, mut surplus) = self.overlap.make_room(self.max_running, in_time, open);
+        plan.cancel_open = cancel_open;
 
         let mut left = self.fires_left();
         for (slot, run) in runs {
@@ -109,21 +110,10 @@ impl Schedule {
                 (Admission::Drop, _) => plan.pass_over(Disposition::SkippedOverlap, slot, slot, 1),
                 (Admission::Wait, _) => plan.start(Disposition::Queued, slot, run),
                 (Admission::Run, Trigger::CatchUp) => plan.start(Disposition::CaughtUp, slot, run),
-                (Admission::Run, Trigger::Schedule) => plan.start(Disposition::Run, slot, run),
+                (Admission::Run, _) => plan.start(Disposition::Run, slot, run),
             }
             left -= u64::from(admission != Admission::Drop);
         }
-    }
-
-    /// Under `cancel_running`: asks the open runs to stop if the due ones do not fit beside them, and
-    /// answers how many of the oldest due ones are dropped, because the newer would stop them at once.
-    fn make_room(&self, plan: &mut Plan, due: u64, open: Open) -> u64 {
-        if self.overlap != Overlap::CancelRunning {
-            return 0;
-        }
-        let most = u64::from(self.max_running.max(1));
-        plan.cancel_open = due > 0 && open.total > 0 && u64::from(open.total) + due.min(most) > most;
-        due.saturating_sub(most)
     }
 }
 

@@ -53,12 +53,17 @@ impl Schedule {
             let behind = self.last_fire_at.map_or(from, |last| later(last, TimeDelta::microseconds(1)).max(from));
             return (Some(later(ended, delay).max(now).max(behind)), self.anchor_at);
         }
-        let first = self.anchor_at.unwrap_or(match (self.starts_at, self.first_fire) {
+        let first = self.first_of_delay(delay);
+        (Some(first), Some(first))
+    }
+
+    /// The slot of its first run.
+    pub(super) fn first_of_delay(&self, delay: TimeDelta) -> DateTime<Utc> {
+        self.anchor_at.unwrap_or(match (self.starts_at, self.first_fire) {
             (Some(from), _) => from.max(self.effective_from),
             (None, FirstFire::AtOnce) => self.effective_from,
             (None, FirstFire::AfterPeriod) => later(self.effective_from, delay),
-        });
-        (Some(first), Some(first))
+        })
     }
 
     /// One instant, however late it is.

@@ -14,7 +14,8 @@ select s.id, s.name, s.kind, s.cron, s.fixed_delay, s.fixed_rate,
     s.target, s.description, s.owner, s.tags, s.managed_by, s.status, s.error, s.next_fire_at,
     s.next_fire_at - now() as fires_in, s.last_fire_at, s.last_started_at, s.last_success_at, s.last_finished_at,
     s.last_duration, s.last_status, s.consecutive_failures, s.paused_at, s.paused_by,
-    case when s.paused_until is not null then least(s.paused_until, '9999-12-31 00:00Z') end as paused_until, s.pause_note, s.version, s.created_at, s.updated_at
+    case when s.paused_until is not null then least(s.paused_until, '9999-12-31 00:00Z') end as paused_until, s.pause_note, s.keep_alive, s.copies, s.crash_loop_since, s.tz_mismatch,
+    s.version, s.created_at, s.updated_at
 from watchbell.schedules s
 where ($1::text is null or s.status = $1)
   and ($2::text is null or s.handler = $2)

@@ -16,13 +16,14 @@ on conflict (name) do update set
     max_fires = excluded.max_fires, target = excluded.target, description = excluded.description,
     owner = excluded.owner, runbook_url = excluded.runbook_url, tags = excluded.tags,
     managed_by = excluded.managed_by, declared_version = coalesce(excluded.declared_version, s.declared_version),
-    callback_url = excluded.callback_url, notify_channel = excluded.notify_channel
+    callback_url = excluded.callback_url, notify_channel = excluded.notify_channel,
+    keep_alive = excluded.keep_alive, copies = excluded.copies
 where coalesce(s.declared_version <= excluded.declared_version, true)
   and (s.cron, s.fixed_delay, s.fixed_rate, s.run_at, s.timezone, s.dst, s.handler, s.payload, s.queue, s.priority,
        s.max_attempts, s.retry, s.timeout, s.overlap, s.max_running, s.misfire, s.misfire_grace, s.catch_up_window,
        s.catch_up_limit, s.start_deadline, s.jitter, s.pause_after_failures, s.concurrency_key, s.first_fire,
        s.starts_at, s.ends_at, s.max_fires, s.target, s.description, s.owner, s.runbook_url, s.tags, s.managed_by,
-       s.declared_version, s.callback_url, s.notify_channel)
+       s.declared_version, s.callback_url, s.notify_channel, s.keep_alive, s.copies)
       is distinct from
       (excluded.cron, excluded.fixed_delay, excluded.fixed_rate,
        case when $34::interval is null then excluded.run_at else coalesce(s.run_at, excluded.run_at) end,
@@ -34,5 +35,6 @@ where coalesce(s.declared_version <= excluded.declared_version, true)
        case when $35::interval is null then excluded.starts_at else coalesce(s.starts_at, excluded.starts_at) end,
        excluded.ends_at, excluded.max_fires, excluded.target, excluded.description, excluded.owner,
        excluded.runbook_url, excluded.tags, excluded.managed_by,
-       coalesce(excluded.declared_version, s.declared_version), excluded.callback_url, excluded.notify_channel)
+       coalesce(excluded.declared_version, s.declared_version), excluded.callback_url, excluded.notify_channel,
+       excluded.keep_alive, excluded.copies)
 returning xmax = 0

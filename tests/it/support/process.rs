@@ -3,6 +3,7 @@
 //! The test binary runs itself, told by a variable to do nothing but [`worker_in_its_own_process`]. Such a
 //! process ends with its test: by its pid when the test ends, and by itself when its standard input does.
 
+use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -130,9 +131,15 @@ pub struct Process {
 
 impl Process {
     pub fn start(orders: &Orders) -> Self {
+        Self::start_with(orders, &[])
+    }
+
+    /// With variables of the environment of its own.
+    pub fn start_with(orders: &Orders, variables: &[(&str, &OsStr)]) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "support::process::worker_in_its_own_process", "--nocapture"]);
         command.env(ORDERS, serde_json::to_string(orders).unwrap());
+        command.envs(variables.iter().copied());
         command.stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0);
         Self { child: command.spawn().unwrap() }
     }

@@ -72,7 +72,15 @@ begin atomic
 end;
 comment on function watchbell.members is 'The live workers that a schedule with target all starts a run on.';
 
--- Ends waiting runs that are aimed at a worker which has ended: its number is never given again. `everywhere` reads
+-- Whether a target names a worker, by its number, that has ended: such a run can never start, as no number is given twice.
+create function watchbell.is_stranded(target text) returns boolean
+language sql stable security definer set search_path = watchbell, pg_temp
+return coalesce(target ~ '(^|,)worker=[0-9]+(,|$)', false) and not exists (
+    select from watchbell.workers w
+    where w.state in ('starting', 'running', 'draining') and 'worker=' || w.id = any (string_to_array(target, ',')));
+comment on function watchbell.is_stranded is 'Whether a target names a worker, by its number, that has ended.';
+
+-- Ends waiting runs that are aimed at a worker which has ended. `everywhere` reads
 -- all open runs; otherwise only those of schedules with target all. What others hold is left for the next time.
 create function watchbell.end_stranded(everywhere boolean, at timestamptz) returns integer
 language plpgsql security definer set search_path = watchbell, pg_temp as $$
@@ -85,10 +93,7 @@ begin
         select r.* from watchbell.runs_live r
         where r.status = 'pending' and r.target ~ '(^|,)worker=[0-9]+(,|$)'
           and (everywhere or r.schedule_id in (select s.id from watchbell.schedules s where s.target ~ '^all(:|$)'))
-          and not exists (
-              select from watchbell.workers w
-              where w.state in ('starting', 'running', 'draining')
-                and 'worker=' || w.id = any (string_to_array(r.target, ',')))
+          and watchbell.is_stranded(r.target)
         order by r.schedule_id, r.id limit 1000
     loop
         perform from watchbell.schedules s where s.id = lost.schedule_id for no key update skip locked;
@@ -426,3 +431,8 @@ comment on column watchbell.schedule_history.disposition is 'What was decided: r
 comment on column watchbell.schedule_history.trigger is 'What made that run: schedule, catch_up, keep_alive or backfill.';
 comment on column watchbell.schedule_history.runs is 'With target all: how many runs it made, of which this is the first.';
 comment on column watchbell.schedule_history.workers is 'With target all: how many workers matched; overlap left out those without a run.';
+comment on column watchbell.runs.trigger is 'What made it: enqueue, schedule, catch_up, keep_alive, run_now, backfill, retry or callback.';
+comment on column watchbell.runs_live.trigger is 'What made it: enqueue, schedule, catch_up, keep_alive, run_now, backfill, retry or callback.';
+comment on column watchbell.runs_finished.trigger is 'What made it: enqueue, schedule, catch_up, keep_alive, run_now, backfill, retry or callback.';
+comment on column watchbell.running.trigger is 'What made it: enqueue, schedule, catch_up, keep_alive, run_now, backfill, retry or callback.';
+comment on column watchbell.runs.target is 'Label selector of the workers that may run it, such as zone=a,disk=ssd; worker=12 is one worker by its number.';

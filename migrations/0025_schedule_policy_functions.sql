@@ -1,5 +1,6 @@
--- The functions about schedules as in 0016 and 0021, with keep_alive, copies and target = 'all': a schedule that runs on
--- every worker does so by run_now() too, and cannot be backfilled.
+-- The functions as in 0014, 0016 and 0021, with keep_alive, copies and target = 'all': a schedule that runs on
+-- every worker does so by run_now() too, and cannot be backfilled. And retries leave
+-- alone what is kept alive, or aimed at a worker that has ended.
 
 drop function watchbell.schedule;
 create function watchbell.schedule(
@@ -232,4 +233,86 @@ begin
     update watchbell.worker_requests q set handled_at = clock_timestamp()
     where q.backfill_id = b.id and q.handled_at is null;
     return true;
+end $$;
+
+create or replace function watchbell.retry(run_id bigint) returns bigint
+language plpgsql security definer set search_path = watchbell, pg_temp as $$
+declare
+    f watchbell.runs_finished;
+    live text;
+    other bigint;
+begin
+    -- The lock lets two callers take turns; nothing else ever changes this row.
+    select * into f from watchbell.runs_finished x where x.id = retry.run_id for no key update;
+    if not found then
+        select r.status into live from watchbell.runs_live r where r.id = retry.run_id;
+        if found then
+            raise exception using errcode = '55000', schema = 'watchbell', table = 'runs', column = 'status',
+                message = format('run %s cannot be retried: it is %s and has not ended', retry.run_id, live),
+                hint = format('To start it anew, cancel it first: SELECT watchbell.cancel(%s);', retry.run_id);
+        end if;
+        raise exception using errcode = 'P0002', schema = 'watchbell', table = 'runs', column = 'id',
+            message = format('run %s does not exist', coalesce(retry.run_id::text, 'NULL')),
+            hint = 'Runs that failed: SELECT id, handler, error FROM watchbell.recent_failures;';
+    end if;
+    if watchbell.is_stranded(f.target) then
+        raise exception using errcode = '55000', schema = 'watchbell', table = 'runs', column = 'target',
+            message = format('run %s cannot be retried: the worker that it was aimed at (%s) has ended', f.id, f.target),
+            hint = 'For all workers that live now: SELECT watchbell.run_now(''its schedule'');';
+    end if;
+    select r.id into other from watchbell.runs_live r where r.retry_of = f.id limit 1;
+    if found then
+        return other;
+    end if;
+    other := watchbell.insert_retry(f);
+    if other is null then
+        raise exception using errcode = '23505', schema = 'watchbell', table = 'runs', column = 'unique_key',
+            message = format('run %s cannot be retried: %s with its unique_key "%s" is open', f.id,
+                coalesce((select 'run ' || r.id from watchbell.runs_live r where r.unique_key = f.unique_key), 'a run'),
+                watchbell.shown(f.unique_key)),
+            hint = 'Wait for that one, or cancel it.';
+    end if;
+    perform watchbell.note_change('retry', 'run', f.schedule_name, f.id, null, jsonb_build_object('run_id', other));
+    return other;
+end $$;
+
+create or replace function watchbell.retry_failed(
+    handler text default null, since timestamptz default now() - interval '1 day', max integer default 1000,
+    queue text default null, schedule text default null
+) returns integer language plpgsql security definer set search_path = watchbell, pg_temp as $$
+declare
+    f watchbell.runs_finished;
+    n integer := 0;
+begin
+    if max is null or max not between 1 and 10000 or since is null then
+        raise exception using errcode = '22023', schema = 'watchbell', table = 'runs',
+            message = case when since is null then 'since is missing'
+                           else format('max %s is out of range 1-10000', coalesce(max::text, 'NULL')) end,
+            hint = 'Example: SELECT watchbell.retry_failed(handler => ''mail'', since => now() - interval ''2 hours'');';
+    end if;
+    -- A mistyped name would answer 0, as if nothing had failed.
+    if schedule is not null then
+        perform watchbell.schedule_id(schedule);
+    end if;
+    for f in
+        select x.* from watchbell.runs_finished x
+        where x.status = 'failed' and x.finished_at >= since
+          -- a copy was restarted long ago, and what is stranded can never start
+          and x.trigger <> 'keep_alive' and not watchbell.is_stranded(x.target)
+          and (retry_failed.handler is null or x.handler = retry_failed.handler)
+          and (retry_failed.queue is null or x.queue = retry_failed.queue)
+          and (retry_failed.schedule is null or x.schedule_name = retry_failed.schedule)
+          and not exists (select from watchbell.runs_live r where r.retry_of = x.id)
+          and not exists (select from watchbell.runs_finished r where r.retry_of = x.id)
+        order by x.finished_at limit max
+        for no key update of x skip locked
+    loop
+        n := n + (watchbell.insert_retry(f) is not null)::integer;
+    end loop;
+    if n > 0 then
+        perform watchbell.note_change('retry_failed', 'run', coalesce(schedule, handler, queue), null, null,
+            jsonb_strip_nulls(jsonb_build_object('handler', handler, 'queue', queue, 'schedule', schedule,
+                                                 'since', since, 'runs', n)));
+    end if;
+    return n;
 end $$;

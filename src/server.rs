@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub(crate) use listen::{Address, DEFAULT_PORT, bind, bind_somewhere};
+pub(crate) use listen::{Address, DEFAULT_PORT, bind, bind_somewhere, free};
 pub(crate) use metrics::Recorder;
 
 use crate::error::{Error, Result};

@@ -68,8 +68,9 @@ async fn play(args: &DemoArgs, began: Instant, account: &mut Account, url: &str,
     let mut stop = stop_signals()?;
     let mut scene = Scene::prepare(url, is_private).await?;
     account.fact("schema", &format!("watchbell version {}, sample tables in demo", scene.version), began.elapsed());
-    let mut fleet = Fleet::start(args.workers, url, scene.queue)?;
+    let mut fleet = Fleet::start(args.workers, url, scene.queue).await?;
     account.fact("workers", &fleet.to_string(), began.elapsed());
+    account.fact("metrics", &fleet.pages(), began.elapsed());
     account.text(&scene.invitation(&shown, &fleet));
 
     let end = args.seconds.map(|seconds| Instant::now() + Duration::from_secs(u64::from(seconds)));

@@ -68,6 +68,12 @@ pub(crate) async fn bind_somewhere(port: u16) -> Result<TcpListener> {
     }
 }
 
+/// A port of the loopback interface that is free now: this one, or any. Somebody else may take it a moment later.
+pub(crate) async fn free(port: u16) -> Result<SocketAddr> {
+    let listener = bind_somewhere(port).await?;
+    listener.local_addr().map_err(|error| Error::io("asking for a free port", error))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ with c as materialized (
                            and r.started_at <= coalesce($1::timestamptz, clock_timestamp()) - interval '1 minute')
 ), s as materialized (
     select s.id from watchbell.schedules s
-    where s.id in (select c.schedule_id from c) and s.keep_alive
+    where s.id in (select c.schedule_id from c) and s.keep_alive and s.paused_at is null
     order by s.id for no key update skip locked
 ), healthy as (
     update watchbell.copies x set restarts = 0

@@ -30,7 +30,7 @@ pub(super) async fn write(pool: PgPool, outlet: Outlet) {
         let mut again = false;
         loop {
             let Err(error) = insert(&pool, &batch, again).await else {
-                let cut = batch.pieces.iter().map(|piece| piece.cut as u64).sum();
+                let cut = batch.pieces.iter().map(|piece| piece.cut).sum();
                 metrics::count(&list::LOG_BYTES, &[], batch.bytes() as u64);
                 metrics::count(&list::LOG_TRUNCATED_BYTES, &[], cut);
                 break;

@@ -54,6 +54,22 @@ async fn an_added_schedule_is_told_in_words_with_its_next_fire_times() {
 }
 
 #[tokio::test]
+async fn a_schedule_is_kept_alive_in_copies_until_it_is_edited() {
+    let database = Database::fresh().await;
+    let url = database.url.as_str();
+    execute(&database, "insert into watchbell.handlers (name) values ('report')").await;
+    done(url, &["schedule", "add", "daemon", "report", "--delay", "1s", "--keep-alive", "--copies", "3"]);
+    let daemon = show(url, "daemon");
+    assert_eq!((&daemon["keep_alive"], &daemon["copies"], &daemon["timeout"]), (&true.into(), &3.into(), &Value::Null));
+    assert!(done(url, &["schedule", "show", "daemon"]).contains("  kept alive           3 at a time\n"));
+    done(url, &["schedule", "edit", "daemon", "--keep-alive=false", "--unset", "copies"]);
+    assert_eq!((&show(url, "daemon")["keep_alive"], &show(url, "daemon")["copies"]), (&false.into(), &1.into()));
+    let (code, sentence) = refused(Some(url), &["schedule", "edit", "daemon", "--copies", "2"]);
+    assert_eq!(code, 2);
+    assert!(sentence.contains("copies 2 goes with keep_alive only\n"), "{sentence}");
+}
+
+#[tokio::test]
 async fn a_schedule_that_cannot_be_is_refused_before_it_is_sent() {
     let add = |more: &[&str]| refused(None, &[&["schedule", "add", "x", "report"], more].concat());
     assert_eq!(

@@ -170,6 +170,9 @@ async fn a_run_whose_worker_is_gone_is_cancelled_before_and_after_its_start() {
     };
     assert_eq!(ends, [sentence(&a), sentence(&b)]);
     assert_eq!(scene.claim(&mut judge, 10).await.len(), 0);
+    let id: i64 = scene.value("select min(id) from watchbell.runs").await;
+    let sentence = format!("run {id} cannot be retried: the worker that it was aimed at (worker={}) has ended", a.id());
+    assert_eq!(refusal(&mut scene, &format!("retry({id})")).await, sentence);
 }
 
 #[tokio::test]

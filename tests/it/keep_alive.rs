@@ -173,7 +173,7 @@ async fn a_restart_that_is_cancelled_before_it_starts_is_followed_by_another() {
     scene.psql("select watchbell.cancel(id) from watchbell.runs_live").await;
     assert_eq!(restart(&mut scene, id).await, 1);
     assert_eq!(scene.value::<i32>("select restarts from watchbell.copies").await, 0, "it never ran");
-    scene.psql("delete from watchbell.runs_live").await;
+    scene.psql(format!("{}; delete from watchbell.runs_live", crate::support::guard::OFF)).await;
     let now = scene.now();
     prune(&mut scene.sql, RETENTION, Some(now)).await.unwrap();
     assert_eq!(restart(&mut scene, id).await, 1, "also of one that somebody deleted");
@@ -222,4 +222,14 @@ async fn ends_of_several_copies_in_one_batch_restart_each() {
     scene.advance(TimeDelta::seconds(1)).await;
     assert_eq!(scene.fire().await.runs, 5);
     assert_eq!(scene.value::<i64>("select count(distinct run_id) from watchbell.copies").await, 5);
+}
+
+#[tokio::test]
+async fn a_retry_of_all_that_failed_leaves_what_is_kept_alive_alone() {
+    let mut scene = Scene::new().await;
+    let (_, mut a) = kept(&mut scene, 1).await;
+    let run = scene.claim_one(&mut a).await;
+    scene.end(&run, failure()).await;
+    assert_eq!(scene.status(run.id).await, "failed");
+    assert_eq!(scene.value::<i32>("select watchbell.retry_failed()").await, 0);
 }

@@ -192,6 +192,17 @@ async fn run_now_is_beside_the_fire_times_and_no_overlap_counts_it() {
 }
 
 #[tokio::test]
+async fn allow_has_a_ceiling_above_which_it_skips_and_says_so() {
+    let mut scene = Scene::new().await;
+    let id = scene.schedule("a", "fixed_rate", "'1 min'").await;
+    scene.fire().await;
+    minutes(&mut scene, 103).await;
+    assert_eq!(scene.value::<i64>("select count(*) from watchbell.runs_live").await, 100);
+    let last = rows(&mut scene, id).await.pop().unwrap();
+    assert_eq!(last, "101 skipped_overlap 103 3");
+}
+
+#[tokio::test]
 async fn an_ended_schedule_accounts_for_the_last_slot_before_its_end() {
     let mut scene = Scene::new().await;
     let ends = "watchbell.clock() + interval '3 min'";

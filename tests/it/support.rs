@@ -19,6 +19,7 @@ mod drops;
 pub mod guard;
 pub mod journal;
 pub mod log;
+pub mod pages;
 pub mod private;
 pub mod process;
 pub mod public;

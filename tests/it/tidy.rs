@@ -66,7 +66,8 @@ fn no_name_is_an_empty_word() {
 
 #[test]
 fn every_stage_opens_with_its_four_facts() {
-    for stage in sources("src/lifecycle") {
+    // what stands in a stage's own folder is a part of it, under its lock
+    for stage in sources("src/lifecycle").into_iter().filter(|file| file.name.matches('/').count() == 2) {
         let opening: String = stage.text.lines().take_while(|line| line.starts_with("//!")).collect();
         let mut from = 0;
         for fact in ["**In**", "**Out**", "**Lock**", "**Crash**"] {

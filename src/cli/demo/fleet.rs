@@ -1,6 +1,7 @@
 //! The worker processes of the demo.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use tokio::process::{Child, Command};
 use tokio::time;
 
 use crate::error::{Error, Result};
+use crate::server::{self, DEFAULT_PORT};
 
 /// How long a worker that was told to stop may take.
 const STOP_MAX: Duration = Duration::from_secs(4);
@@ -17,23 +19,34 @@ pub(super) struct Fleet {
     url: String,
     queue: &'static str,
     members: Vec<Member>,
+    /// Where the next ones listen for HTTP; a dead one's address is for its successor.
+    addresses: Vec<SocketAddr>,
 }
 
 /// One of them.
 pub(super) struct Member {
     pub(super) label: String,
     pub(super) pid: u32,
+    address: Option<SocketAddr>,
     /// None when it is gone.
     child: Option<Child>,
 }
 
 impl Fleet {
-    pub(super) fn start(count: u32, url: &str, queue: &'static str) -> Result<Self> {
-        let mut fleet = Self { url: url.to_owned(), queue, members: vec![] };
-        for _ in 0..count {
+    pub(super) async fn start(count: u32, url: &str, queue: &'static str) -> Result<Self> {
+        let mut fleet = Self { url: url.to_owned(), queue, members: vec![], addresses: vec![] };
+        for port in (DEFAULT_PORT..).take(count as usize) {
+            fleet.addresses.push(server::free(port).await?);
             fleet.add()?;
         }
         Ok(fleet)
+    }
+
+    /// Where the metrics of each worker are.
+    pub(super) fn pages(&self) -> String {
+        let there = self.members.iter().filter_map(|member| Some((&member.label, member.address?)));
+        let pages: Vec<_> = there.map(|(label, address)| format!("http://{address}/metrics ({label})")).collect();
+        pages.join(", ")
     }
 
     /// Starts one more.
@@ -55,6 +68,10 @@ impl Fleet {
             ])
             .args(["--slots", "10", "--pool", "4", "--drain-timeout", "1s", "--name", &label])
             .args(["--queues", self.queue]);
+        let address = self.addresses.pop();
+        if let Some(address) = address {
+            command.args(["--listen", &address.to_string(), "--listen-nearby"]);
+        }
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WATCHBELL_")) {
             command.env_remove(name);
         }
@@ -67,7 +84,7 @@ impl Fleet {
         command.process_group(0);
         let child = command.spawn().map_err(|e| Error::io("starting a worker", e))?;
         let pid = child.id().unwrap_or_default();
-        self.members.push(Member { label, pid, child: Some(child) });
+        self.members.push(Member { label, pid, address, child: Some(child) });
         Ok(&self.members[self.members.len() - 1])
     }
 
@@ -96,6 +113,7 @@ impl Fleet {
         self.members.iter_mut().find_map(|member| {
             let status = member.child.as_mut()?.try_wait().ok()??;
             member.child = None;
+            self.addresses.extend(member.address.take());
             Some((member.pid, status))
         })
     }

@@ -3,9 +3,8 @@
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
-use crate::cli::output::note;
 use crate::error::Result;
-use crate::server::{Address, DEFAULT_PORT, Recorder, bind, bind_somewhere};
+use crate::server::{Address, DEFAULT_PORT, Recorder, Server, bind, bind_somewhere};
 use crate::worker::{Builder, Health};
 
 /// The options of the HTTP port.
@@ -19,6 +18,9 @@ pub(in crate::cli) struct ListenArgs {
     /// Let --listen name an address that other machines can reach. There is no login.
     #[arg(long, env = "WATCHBELL_LISTEN_PUBLIC", value_parser = BoolishValueParser::new())]
     listen_public: bool,
+    /// If the port of --listen is taken, any that is free will do.
+    #[arg(long, hide = true)]
+    listen_nearby: bool,
     /// Without --listen, listen on the default port of the loopback interface.
     #[arg(skip)]
     pub(in crate::cli) by_default: bool,
@@ -34,6 +36,7 @@ impl ListenArgs {
     /// Binds the address, if there is to be one.
     pub(super) async fn port(&self) -> Result<Option<Port>> {
         let listener = match self.listen {
+            Some(Address::At(address)) if self.listen_nearby => bind_somewhere(address.port()).await?,
             Some(Address::At(address)) => bind(address, self.listen_public).await?,
             None if self.by_default => bind_somewhere(DEFAULT_PORT).await?,
             Some(Address::Off) | None => return Ok(None),
@@ -49,9 +52,9 @@ impl Port {
     }
 
     /// Answers from now on.
-    pub(super) fn open(self, health: Health) -> Result<crate::server::Server> {
-        let server = crate::server::Server::start(self.listener, self.recorder, health)?;
-        note(&format!("listening on http://{} (/metrics /healthz /readyz)", server.address()));
+    pub(super) fn open(self, health: Health) -> Result<Server> {
+        let server = Server::start(self.listener, self.recorder, health)?;
+        tracing::info!("listening on http://{} for /metrics, /healthz and /readyz", server.address());
         Ok(server)
     }
 }

@@ -244,7 +244,8 @@ mod tests {
     fn each_copy_waits_its_own_pause_and_the_schedule_for_the_first() {
         let copies = [ended(1, Some(DELAY), 3), ended(2, Some(DELAY), 1)];
         let kept = schedule().plan_kept(DELAY, 2, noon(), &copies).unwrap();
-        let waits = kept.copies.iter().map(|c| (c.number, c.restart_at.map(|at| (at - noon()).num_seconds())));
+        let seconds = |at: Option<DateTime<Utc>>| at.map(|at| (at - noon()).num_seconds());
+        let waits = kept.copies.iter().map(|copy| (copy.number, seconds(copy.restart_at)));
         assert_eq!(waits.collect::<Vec<_>>(), [(2, Some(2)), (1, Some(8))]);
         assert_eq!(kept.plan.wake_at, Some(noon() + TimeDelta::seconds(2)));
     }

@@ -102,6 +102,11 @@ impl Program {
         Self::start(Command::new(env!("CARGO_BIN_EXE_watchbell")), "warn", url, options)
     }
 
+    /// The same, silent about runs that fail.
+    pub fn quiet_worker(url: &str, options: &[&str]) -> Self {
+        Self::start(Command::new(env!("CARGO_BIN_EXE_watchbell")), "error", url, options)
+    }
+
     /// The same with these variables too; writes all that it can tell into this file.
     pub fn worker_telling(log: &Path, variables: &[(&str, &str)], url: &str, options: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_watchbell"));

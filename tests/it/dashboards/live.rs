@@ -141,7 +141,8 @@ impl Demo {
             found = ports.map(|port| format!("127.0.0.1:{port}")).collect();
             !found.is_empty()
         });
-        assert!(read, "the demo named no address:\n{}", self.told.lock().unwrap());
+        let told = self.told.lock().unwrap().clone();
+        assert!(read, "the demo named no address:\n{told}");
         found
     }
 }

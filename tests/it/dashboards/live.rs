@@ -20,8 +20,8 @@ use crate::support::skip;
 /// A debug build beside other tests, and the first reading of the cluster's values.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// What the demo has none of yet, by the metrics' prefix.
-const NOT_IN_THE_DEMO: [&str; 1] = ["watchbell_watch_"];
+/// Metrics of what a demo need not have; what it has of them is shown like all else.
+const WATCHES: &str = "watchbell_watch_";
 
 /// Variables as a person would have chosen them; `demo.flaky` has everything at any time.
 const CHOSEN: [(&str, [(&str, &str); 6]); 2] = [
@@ -55,15 +55,14 @@ fn every_panel_shows_something_of_a_running_demo_and_no_rule_breaks() {
     let Some(demo) = Demo::start() else { return };
     let targets = demo.targets();
     let prometheus = Prometheus::start(&prometheus, &targets);
-    let mut waiting = expressions();
-    println!("{} expressions over {} targets", waiting.len(), targets.len());
-    let began = Instant::now();
-    let shown = until(|| {
-        waiting.retain(|(_, expression)| !prometheus.has_data(expression));
-        waiting.is_empty()
-    });
-    assert!(shown, "no data for\n{}", lines(waiting.iter().map(|(panel, text)| format!("{panel}: {text}"))));
-    println!("all of them within {:?}", began.elapsed());
+    let (of_watches, others): (Vec<_>, Vec<_>) =
+        expressions().into_iter().partition(|(_, expression)| expression.contains(WATCHES));
+    prometheus.shows(others);
+    if prometheus.has_data(&format!("{{__name__=~\"{WATCHES}.+\"}}")) {
+        prometheus.shows(of_watches);
+    } else {
+        println!("the demo has no watch: {} expressions are not tried", of_watches.len());
+    }
 
     let (rules, broken) = prometheus.rules();
     assert_eq!(rules, 15, "14 alerts, and one rule that records");
@@ -82,9 +81,6 @@ fn expressions() -> Vec<(String, String)> {
             (query.clone(), metric.to_owned())
         });
         for (panel, text) in panels.chain(choices) {
-            if NOT_IN_THE_DEMO.iter().any(|prefix| text.contains(prefix)) {
-                continue;
-            }
             let chosen = chosen.iter().fold(text, |text, (name, value)| text.replace(name, value));
             found.push((format!("{}: {panel}", board.name), chosen));
         }
@@ -193,6 +189,18 @@ impl Prometheus {
         started
     }
 
+    /// Waits until each of these has data.
+    fn shows(&self, mut waiting: Vec<(String, String)>) {
+        let (began, all) = (Instant::now(), waiting.len());
+        let shown = until(|| {
+            waiting.retain(|(_, expression)| !self.has_data(expression));
+            waiting.is_empty()
+        });
+        let left: Vec<_> = waiting.iter().map(|(panel, expression)| format!("{panel}: {expression}")).collect();
+        assert!(shown, "no data for\n{}", left.join("\n"));
+        println!("{all} expressions within {:?}", began.elapsed());
+    }
+
     /// Whether an expression has a value now that is a number.
     fn has_data(&self, expression: &str) -> bool {
         let answer = self.get(&format!("/api/v1/query?query={}", encoded(expression)));
@@ -240,10 +248,6 @@ fn temporary(name: &str) -> PathBuf {
 fn encoded(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric();
     text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
-}
-
-fn lines(all: impl Iterator<Item = String>) -> String {
-    all.collect::<Vec<_>>().join("\n")
 }
 
 fn until(look: impl FnMut() -> bool) -> bool {

@@ -12,6 +12,7 @@ mod place;
 mod raw;
 mod takeover;
 mod usage;
+mod watch;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -37,6 +38,18 @@ pub(super) enum Verb {
     Idle(IdleArgs),
     /// How soon another worker starts the run of one that was killed.
     Takeover(TakeoverArgs),
+    /// How many rows of a watched table move on in a second, in both modes.
+    Watch(WatchArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WatchArgs {
+    /// How many rows are pending at the start, 1 to 10000000.
+    #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = value::number(1..=10_000_000))]
+    rows: u32,
+    /// Rows taken at once, 1 to 1000.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = value::number(1..=1000))]
+    batch: u32,
 }
 
 #[derive(Debug, Args)]
@@ -114,6 +127,7 @@ async fn measure(verb: Verb, url: &DatabaseUrl, given: Option<&str>) -> Result<V
         }
         Verb::Idle(args) => idle::measure(&pool, u64::from(args.seconds)).await,
         Verb::Takeover(args) => takeover::measure(&pool, given, args.kills).await,
+        Verb::Watch(args) => watch::measure(&pool, watch::Watch { rows: args.rows, batch: args.batch }).await,
     };
     pool.close().await;
     figures

@@ -25,6 +25,9 @@
 //! **Whoever is called** gets `Idempotency-Key`, the run's number, the same in every attempt (unless the payload
 //! sets its own), and `X-Watchbell-Attempt`.
 //!
+//! **For a watched row** the body is the row as JSON, an object of its columns, where the payload gives none and the
+//! method is none of GET, HEAD, DELETE and OPTIONS; `Idempotency-Key` is [`Context::idempotency_key`].
+//!
 //! **Limits** that are asked for are kept inside those of this module:
 //!
 //! ```
@@ -181,7 +184,7 @@ impl Http {
             keys.extend(resolved);
         }
         let call = async {
-            let request = Request::of(&payload).map_err(fatal)?;
+            let request = Request::of(&payload, ctx.row()).map_err(fatal)?;
             used.check(request.url.host_str().unwrap_or_default())?;
             self.call(&request, ctx, &used.mask).await
         };

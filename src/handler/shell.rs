@@ -18,6 +18,10 @@
 //! those of the payload, and `WATCHBELL_RUN_ID`, `_ATTEMPT`, `_FENCE`, `_HANDLER`, `_SCHEDULE` and `_FIRE_AT`;
 //! directory `/`, no standard input, umask 022, no core dumps, no new privileges.
 //!
+//! **For a watched row** the standard input is the row as JSON, an object of its columns, where the payload gives none.
+//! In place of the run's number there are `WATCHBELL_WATCH`, `_STEP`, `_KEY` (of several columns a JSON list), `_ROW`
+//! (the row again, if it is no longer than 100 KiB) and `_IDEMPOTENCY_KEY`, the same at each attempt.
+//!
 //! **Its end** is its exit code: one of `success_exit_codes` (0) is success, one of `fatal_exit_codes` ends the
 //! run as failed, any other and every signal is a failed attempt.
 //!

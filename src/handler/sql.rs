@@ -29,15 +29,22 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! **In a watch** the statement sees the rows that were taken, whole, as the relation `claimed`, and is part of the
+//! transaction that moves them on: `insert into audit select id from claimed`. With `as` it is a transaction of that
+//! login, for each row, and the rows are leased: it may be executed twice for a row whose worker dies just then.
 
+mod claimed;
 mod login;
 mod statement;
 
 use std::{collections::BTreeMap, pin::Pin};
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 
-use super::{Context, HandlerError, HandlerResult, Outcome, TransactionalHandler, Tx, extract::payload, fatal};
+use super::{
+    Context, HandlerError, HandlerResult, Outcome, StatementOver, TransactionalHandler, Tx, extract::payload, fatal,
+};
 use statement::{Payload, Statement};
 
 pub use login::check;
@@ -66,14 +73,31 @@ impl Sql {
 
     async fn run(&self, mut tx: Tx, ctx: &Context) -> HandlerResult<Outcome> {
         let payload: Payload = payload(ctx)?;
+        if let Some(taken) = ctx.taken() {
+            let merge = if payload.login.is_none() { claimed::over } else { claimed::merged };
+            let over = merge(&payload, &taken.claimed).map_err(fatal)?;
+            let statement = Statement::of(&payload).map_err(fatal)?.over(&over.text, &taken.keys);
+            match &payload.login {
+                None => execute(&mut tx, &statement, &self.own, ctx).await?,
+                Some(name) => {
+                    let mut transaction = begin(self.login_named(name)?, ctx).await?;
+                    execute(&mut transaction, &statement, self.login_named(name)?, ctx).await?;
+                    transaction.commit().await?;
+                }
+            }
+            return Ok(Outcome::Done);
+        }
         let statement = Statement::of(&payload).map_err(fatal)?;
         let Some(name) = &payload.login else {
             execute(&mut tx, &statement, &self.own, ctx).await?;
             return Ok(Outcome::Done);
         };
         // The worker's own transaction stays open meanwhile; it has done nothing and holds no snapshot.
-        let pool = self.logins.get(name).ok_or_else(|| fatal(self.unknown(name)))?;
-        elsewhere(pool, &statement, ctx).await
+        elsewhere(self.login_named(name)?, &statement, ctx).await
+    }
+
+    fn login_named(&self, name: &str) -> HandlerResult<&PgPool> {
+        self.logins.get(name).ok_or_else(|| fatal(self.unknown(name)))
     }
 
     fn unknown(&self, name: &str) -> String {
@@ -87,17 +111,29 @@ impl TransactionalHandler for Sql {
     fn call(&self, tx: Tx, ctx: Context) -> Pin<Box<dyn Future<Output = Outcome> + Send + '_>> {
         Box::pin(async move { self.run(tx, &ctx).await.unwrap_or_else(Outcome::Failed) })
     }
+
+    fn takes_batch(&self) -> bool {
+        true
+    }
+
+    fn works_elsewhere(&self, payload: &str) -> bool {
+        serde_json::from_str::<Payload>(payload).is_ok_and(|payload| payload.login.is_some())
+    }
+
+    fn statement_over(
+        &self,
+        payload: &str,
+        claimed: &dyn Fn(usize) -> String,
+    ) -> Option<Result<StatementOver, String>> {
+        let read = serde_json::from_str(payload).map_err(|e| e.to_string());
+        Some(read.and_then(|payload| claimed::over(&payload, claimed)))
+    }
 }
 
 /// Statement and end in one transaction of another login. If the answer to the commit is lost, the attempt
 /// is reported as failed; should it have been committed, that report is superseded.
 async fn elsewhere(pool: &PgPool, statement: &Statement<'_>, ctx: &Context) -> HandlerResult<Outcome> {
-    let mut transaction = pool.begin().await?;
-    let limit_ms = ctx.remaining().map_or(0, |left| left.as_millis().max(1));
-    sqlx::query("select set_config('statement_timeout', $1, true)")
-        .bind(format!("{limit_ms}ms"))
-        .execute(&mut *transaction)
-        .await?;
+    let mut transaction = begin(pool, ctx).await?;
     execute(&mut transaction, statement, pool, ctx).await?;
     let is_ours: bool = sqlx::query_scalar("select watchbell.finish_run($1, $2, $3)")
         .bind(ctx.run_id().0)
@@ -111,6 +147,17 @@ async fn elsewhere(pool: &PgPool, statement: &Statement<'_>, ctx: &Context) -> H
         transaction.rollback().await?;
     }
     Ok(Outcome::Recorded(is_ours))
+}
+
+/// Begins a transaction whose statements end with the attempt's time.
+async fn begin(pool: &PgPool, ctx: &Context) -> sqlx::Result<Transaction<'static, Postgres>> {
+    let mut transaction = pool.begin().await?;
+    let limit_ms = ctx.remaining().map_or(0, |left| left.as_millis().max(1));
+    sqlx::query("select set_config('statement_timeout', $1, true)")
+        .bind(format!("{limit_ms}ms"))
+        .execute(&mut *transaction)
+        .await?;
+    Ok(transaction)
 }
 
 /// Executes the statement; when the run is asked to stop, cancels it in the server.

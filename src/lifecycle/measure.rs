@@ -5,11 +5,15 @@
 //! what it finds; rows only for that one row. **Crash** before the commit: the values stay as old as they are,
 //! and the next worker that asks reads them.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use sqlx::{Connection, PgConnection, Row, types::Json};
+use sqlx::{Connection, PgConnection, Row, postgres::PgRow, types::Json};
+use tokio::time::Instant;
 
 use super::fire::read;
 use crate::schedule::Spec;
@@ -28,6 +32,9 @@ pub const RUNS_MAX: i64 = 100_000;
 
 /// How many schedules have values of their own; the worst of up to ten times as many stands for the others.
 pub const SCHEDULES_MAX: i64 = 1000;
+
+/// How long a schedule's expected interval is taken to be the same.
+const INTERVALS_KEPT: Duration = Duration::from_secs(600);
 
 /// How many of its next fire times say how far apart a schedule's runs are.
 const UPCOMING: usize = 10;
@@ -123,10 +130,44 @@ pub struct Measured {
     pub cluster: Cluster,
 }
 
+/// How far apart schedules fire, as worked out within the last ten minutes: walking ten fire times of a thousand
+/// cron expressions is most of what a reading costs. By number; an edit changes the version.
+#[derive(Debug, Default)]
+pub struct Intervals {
+    known: HashMap<i64, (i64, Option<f64>)>,
+    since: Option<Instant>,
+}
+
+impl Intervals {
+    fn of(&mut self, row: &PgRow, now: DateTime<Utc>) -> sqlx::Result<Option<f64>> {
+        let (id, version): (i64, i64) = (row.try_get("id")?, row.try_get("version")?);
+        if let Some((of, interval)) = self.known.get(&id)
+            && *of == version
+        {
+            return Ok(*interval);
+        }
+        let interval = read(row)?.ok().and_then(|schedule| expected_interval(&schedule, now));
+        self.known.insert(id, (version, interval));
+        Ok(interval)
+    }
+
+    /// The next ten fire times are others after a while, and schedules are gone.
+    fn forget_old(&mut self) {
+        if self.since.is_none_or(|since| since.elapsed() >= INTERVALS_KEPT) {
+            self.known.clear();
+            self.since = Some(Instant::now());
+        }
+    }
+}
+
 /// The values that some worker read last; reads them itself if they are too old and nobody else is at it.
 ///
 /// `None`: another worker reads the first ones just now.
-pub async fn measure(conn: &mut PgConnection, now: Option<DateTime<Utc>>) -> sqlx::Result<Option<Measured>> {
+pub async fn measure(
+    conn: &mut PgConnection,
+    intervals: &mut Intervals,
+    now: Option<DateTime<Utc>>,
+) -> sqlx::Result<Option<Measured>> {
     let kept = kept(conn, now).await?;
     if kept.as_ref().is_some_and(|kept| kept.age < EVERY) {
         return Ok(kept);
@@ -141,7 +182,7 @@ pub async fn measure(conn: &mut PgConnection, now: Option<DateTime<Utc>>) -> sql
     // another may have read them between the two statements
     let mut measured = self::kept(&mut tx, now).await?;
     if measured.as_ref().is_none_or(|kept| kept.age >= EVERY) {
-        let cluster = look(&mut tx, now).await?;
+        let cluster = look(&mut tx, intervals, now).await?;
         let read_at = sqlx::query_scalar(KEEP).bind(Json(&cluster)).bind(now).fetch_one(&mut *tx).await?;
         measured = Some(Measured { read_at, age: Duration::ZERO, cluster });
     }
@@ -164,11 +205,11 @@ async fn kept(conn: &mut PgConnection, now: Option<DateTime<Utc>>) -> sqlx::Resu
 }
 
 /// Reads everything.
-async fn look(conn: &mut PgConnection, now: Option<DateTime<Utc>>) -> sqlx::Result<Cluster> {
-    let began = tokio::time::Instant::now();
+async fn look(conn: &mut PgConnection, intervals: &mut Intervals, now: Option<DateTime<Utc>>) -> sqlx::Result<Cluster> {
+    let began = Instant::now();
     let (Json(queues), Json(unclaimable)): (Json<Vec<Queue>>, Json<BTreeMap<String, i64>>) =
         sqlx::query_as(QUEUES).bind(RUNS_MAX).bind(now).fetch_one(&mut *conn).await?;
-    let (schedules, others) = schedules(&mut *conn, now).await?;
+    let (schedules, others) = schedules(&mut *conn, intervals, now).await?;
     let (Json(workers), Json(tables), schema_version): (Json<_>, Json<_>, i32) =
         sqlx::query_as(REST).fetch_one(conn).await?;
     let took = began.elapsed().as_secs_f64();
@@ -177,11 +218,16 @@ async fn look(conn: &mut PgConnection, now: Option<DateTime<Utc>>) -> sqlx::Resu
 
 async fn schedules(
     conn: &mut PgConnection,
+    intervals: &mut Intervals,
     now: Option<DateTime<Utc>>,
 ) -> sqlx::Result<(Vec<ScheduleValues>, Option<Others>)> {
     let rows = sqlx::query(SCHEDULES).bind(SCHEDULES_MAX).bind(now).fetch_all(conn).await?;
     let (mut all, mut others) = (Vec::with_capacity(rows.len()), None::<Others>);
-    for row in &rows {
+    intervals.forget_old();
+    for (n, row) in rows.iter().enumerate() {
+        if n % 100 == 99 {
+            tokio::task::yield_now().await; // the application's handlers may share this thread
+        }
         let (overdue, failures): (f64, i32) = (row.try_get("overdue")?, row.try_get("consecutive_failures")?);
         if all.len() >= usize::try_from(SCHEDULES_MAX).unwrap_or(usize::MAX) {
             let worst = others.get_or_insert_default();
@@ -199,7 +245,7 @@ async fn schedules(
             last_start: row.try_get("last_start")?,
             last_success: row.try_get("last_success")?,
             last_duration: row.try_get("last_duration")?,
-            expected_interval: read(row)?.ok().and_then(|schedule| expected_interval(&schedule, at)),
+            expected_interval: intervals.of(row, at)?,
             overdue,
             failures,
             paused: row.try_get("paused")?,

@@ -49,6 +49,8 @@ pub(super) const ALL: &[Migration] = migrations![
     23 "0023_cluster_metrics" since 23,
     24 "0024_schedule_policies" since 24,
     25 "0025_schedule_policy_functions" since 25,
+    26 "0026_watch_claims" since 26,
+    27 "0027_watch_batches" since 27,
 ];
 
 /// What every schema begins with: the place where migrations are recorded. Harmless when it is there.

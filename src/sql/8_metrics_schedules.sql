@@ -1,6 +1,6 @@
 -- Metrics of schedules: the first $1 by number, with what their next fire times are worked out from, and nine
 -- times as many after them, of which only the worst is shown.
-select s.id, s.name, s.kind, s.cron, (extract(epoch from s.fixed_delay) * 1000)::bigint as fixed_delay_ms,
+select s.id, s.version, s.name, s.kind, s.cron, (extract(epoch from s.fixed_delay) * 1000)::bigint as fixed_delay_ms,
        (extract(epoch from s.fixed_rate) * 1000)::bigint as fixed_rate_ms, s.run_at, s.timezone, s.dst, s.status,
        s.overlap, s.max_running, s.misfire, (extract(epoch from s.misfire_grace) * 1000)::bigint as misfire_grace_ms,
        (extract(epoch from s.catch_up_window) * 1000)::bigint as catch_up_window_ms, s.catch_up_limit,

@@ -54,6 +54,7 @@ async fn heed(shared: &Shared, pool: &PgPool) -> sqlx::Result<()> {
             Ok(Ok(Some(notification))) => {
                 metrics::woken(Waker::Notify);
                 match notification.payload() {
+                    "watches" => shared.watching.notify_one(),
                     "schedules" => shared.ask(&shared.duties.fire),
                     _ => shared.ask(&shared.duties.sweep),
                 }

@@ -76,6 +76,7 @@ impl Salvage {
         if dead.is_empty() && !asked && Instant::now() < self.next_orphans {
             return Ok(());
         }
+        shared.abandoned.notify_one(); // the dead may have had watched rows too
         let began = Instant::now();
         loop {
             let orphans = rescue::orphans_counted(conn, Some(&shared.meters)).await?;

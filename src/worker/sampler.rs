@@ -15,7 +15,7 @@ use super::{
     shared::{Phase, Shared},
 };
 use crate::{
-    lifecycle::measure::{Cluster, EVERY, Measured, ScheduleValues, measure},
+    lifecycle::measure::{Cluster, EVERY, Intervals, Measured, ScheduleValues, measure},
     metrics::{OTHER, list, set},
 };
 
@@ -34,10 +34,10 @@ pub(super) async fn sample(shared: Arc<Shared>, session: Session) {
 }
 
 async fn sample_on(mut session: Session) {
-    let mut failing = false;
+    let (mut failing, mut intervals) = (false, Intervals::default());
     loop {
         let measured = match session.connection().await {
-            Ok(connection) => within(DEADLINE, measure(connection, None)).await,
+            Ok(connection) => within(DEADLINE, measure(connection, &mut intervals, None)).await,
             Err(error) => Err(error),
         };
         let pause = match session.settle(measured) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use serde_json::Value;
-use watchbell::lifecycle::measure::{Cluster, EVERY, Measured, Queue, ScheduleValues, measure};
+use watchbell::lifecycle::measure::{Cluster, EVERY, Intervals, Measured, Queue, ScheduleValues, measure};
 use watchbell::run::transition::Event;
 
 use crate::support::Scene;
@@ -13,7 +13,7 @@ use crate::support::Scene;
 impl Scene {
     async fn measure(&mut self) -> Measured {
         let now = self.now();
-        measure(&mut self.sql, Some(now)).await.unwrap().expect("nobody else reads")
+        measure(&mut self.sql, &mut Intervals::default(), Some(now)).await.unwrap().expect("nobody else reads")
     }
 }
 
@@ -45,7 +45,11 @@ async fn one_reads_for_all_and_again_after_fifteen_seconds() {
     sqlx::raw_sql("rollback").execute(&mut other).await.unwrap();
     let again = scene.measure().await;
     assert_eq!((again.read_at, again.age, queue(&again.cluster, "default").pending), (scene.now(), Duration::ZERO, 1));
-    assert_eq!(measure(&mut other, Some(scene.now())).await.unwrap(), Some(again), "another replica shows the same");
+    assert_eq!(
+        measure(&mut other, &mut Intervals::default(), Some(scene.now())).await.unwrap(),
+        Some(again),
+        "another replica shows the same"
+    );
 }
 
 #[tokio::test]

@@ -115,7 +115,9 @@ impl Caller<'_> {
     fn own_headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(USER_AGENT, HeaderValue::from_static(PRODUCT));
-        headers.insert(HeaderName::from_static("idempotency-key"), HeaderValue::from(self.ctx.run_id().0));
+        if let Ok(key) = HeaderValue::from_str(&self.ctx.idempotency_key()) {
+            headers.insert(HeaderName::from_static("idempotency-key"), key);
+        }
         headers.insert(HeaderName::from_static("x-watchbell-attempt"), HeaderValue::from(self.ctx.attempt()));
         headers
     }

@@ -14,6 +14,8 @@ use crate::{duration, nearest::did_you_mean_one_of};
 
 const KEYS: [&str; 8] = ["url", "method", "headers", "body", "success", "expect_body", "timeout", "follow_redirects"];
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+/// Those that are sent without a body unless their payload gives one.
+const BODILESS: [&str; 4] = ["GET", "HEAD", "DELETE", "OPTIONS"];
 /// Longest address, in bytes.
 const URL_BYTES_MAX: usize = 8 * 1024;
 /// Most headers, and most bytes of their names and values together.
@@ -55,15 +57,18 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// The payload's, or what is wrong with it in one sentence.
-    pub(super) fn of(payload: &Value) -> Result<Self, String> {
+    /// The payload's, or what is wrong with it in one sentence. A watched row is the body, where the payload gives none
+    /// and its method can have one; it is passed on as the database wrote it.
+    pub(super) fn of(payload: &Value, row: Option<&str>) -> Result<Self, String> {
         let keys = payload.as_object().ok_or("the payload must be an object with a \"url\"")?;
         if let Some(unknown) = keys.keys().find(|key| !KEYS.contains(&key.as_str())) {
             let near = did_you_mean_one_of(unknown, &KEYS);
             return Err(format!("the payload's key \"{}\" is unknown{near}", duration::shown(unknown)));
         }
+        let asked = text(keys, "method")?;
+        let row = row.filter(|_| !asked.is_some_and(|method| BODILESS.contains(&method.to_ascii_uppercase().as_str())));
         let (body, is_json) = match given(keys, "body") {
-            None => (None, false),
+            None => (row.map(str::to_owned), row.is_some()),
             Some(Value::String(text)) => (Some(text.clone()), false),
             Some(other) => (Some(other.to_string()), true),
         };
@@ -73,7 +78,7 @@ impl Request {
         }
         Ok(Self {
             url: url(text(keys, "url")?.ok_or("the payload has no \"url\"")?)?,
-            method: method(text(keys, "method")?, body.is_some())?,
+            method: method(asked, body.is_some())?,
             headers,
             body,
             success: given(keys, "success").map_or_else(|| Ok(Success::default()), Success::of)?,

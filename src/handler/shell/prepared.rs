@@ -50,7 +50,7 @@ impl Shell {
             // a little sooner than others may start the run
             lease: ctx.lease().map(|lease| lease - lease / 30),
         };
-        let stdin = payload.stdin.clone().map(String::into_bytes);
+        let stdin = payload.stdin.clone().or_else(|| ctx.row().map(str::to_owned)).map(String::into_bytes);
         Ok(Prepared { program: program.display().to_string(), command, setup, stdin })
     }
 
@@ -89,11 +89,23 @@ impl Shell {
     }
 }
 
-/// What a command can know of its run.
+/// Longest row that fits a variable, in bytes: Linux starts no program with one of 128 KiB.
+const ROW_BYTES_MAX: usize = 100 * 1024;
+
+/// What a command can know of its run, or of its row.
 fn facts(ctx: &Context) -> impl Iterator<Item = (&'static str, String)> {
     let fire_at = ctx.fire_at().map(|at| at.to_rfc3339_opts(SecondsFormat::AutoSi, true));
+    let key = ctx.key().map(|key| match key {
+        [one] => one.clone(),
+        several => serde_json::json!(several).to_string(),
+    });
     [
-        ("WATCHBELL_RUN_ID", Some(ctx.run_id().to_string())),
+        ("WATCHBELL_RUN_ID", ctx.watch().is_none().then(|| ctx.run_id().to_string())),
+        ("WATCHBELL_WATCH", ctx.watch().map(str::to_owned)),
+        ("WATCHBELL_STEP", ctx.step().map(str::to_owned)),
+        ("WATCHBELL_KEY", key),
+        ("WATCHBELL_ROW", ctx.row().filter(|row| row.len() <= ROW_BYTES_MAX).map(str::to_owned)),
+        ("WATCHBELL_IDEMPOTENCY_KEY", ctx.watch().map(|_| ctx.idempotency_key())),
         ("WATCHBELL_ATTEMPT", Some(ctx.attempt().to_string())),
         ("WATCHBELL_FENCE", Some(ctx.fence().to_string())),
         ("WATCHBELL_HANDLER", Some(ctx.handler().to_owned())),

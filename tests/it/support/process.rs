@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgPoolOptions;
 use tokio::signal::unix::{SignalKind, signal};
 use watchbell::worker::Config;
-use watchbell::{Context, HandlerResult, Tx, Worker};
+use watchbell::{Context, HandlerResult, Row, Rows, Tx, Worker};
 
 use super::journal::{Journal, note};
 
@@ -65,10 +65,11 @@ impl Orders {
     }
 
     /// The worker itself, in whichever process: `work` notes its start and end; `crash` aborts its process;
-    /// `effect` writes a row in its run's transaction.
+    /// `effect` writes a row in its run's transaction, `effect_row` and `effect_rows` for rows of a watch.
     pub fn worker(&self) -> watchbell::worker::Builder {
         let pool = PgPoolOptions::new().max_connections(4).connect_lazy(&self.url).unwrap();
         let (work, crash, effect) = (self.journal.clone(), self.journal.clone(), self.journal.clone());
+        let host = self.journal.clone();
         Worker::builder(pool)
             .config(self.config())
             .handler("work", move |task: Task, ctx: Context| {
@@ -83,6 +84,19 @@ impl Orders {
                         }
                     }
                     HandlerResult::Ok(())
+                }
+            })
+            .handler("host", move |task: Task, ctx: Context| {
+                let journal = host.clone();
+                async move {
+                    note(&journal, &ctx, "start");
+                    tokio::select! {
+                        () = tokio::time::sleep(task.takes(&ctx)) => HandlerResult::Ok(()),
+                        () = ctx.cancelled() => {
+                            note(&journal, &ctx, "stop");
+                            Err("asked to stop".into())
+                        }
+                    }
                 }
             })
             .handler("crash", move |ctx: Context| {
@@ -102,6 +116,20 @@ impl Orders {
                     HandlerResult::Ok(())
                 }
             })
+            .transactional("effect_rows", |mut tx: Tx, rows: Rows<Watched>| async move {
+                let hosts: Vec<i64> = rows.iter().map(|row| row.id).collect();
+                let insert = sqlx::query("insert into effects (host, worker) select unnest($1::bigint[]), $2");
+                insert.bind(hosts).bind(std::process::id().to_string()).execute(&mut *tx).await?;
+                HandlerResult::Ok(())
+            })
+            .transactional("effect_row", |mut tx: Tx, row: Row<Watched>| async move {
+                let insert = sqlx::query("insert into effects (host, worker) values ($1, $2)");
+                insert.bind(row.id).bind(std::process::id().to_string()).execute(&mut *tx).await?;
+                if row.name.as_deref() == Some("deadly") {
+                    die();
+                }
+                HandlerResult::Ok(())
+            })
     }
 }
 
@@ -117,6 +145,13 @@ impl Task {
     fn takes(&self, ctx: &Context) -> Duration {
         Duration::from_millis(if ctx.attempt() == 1 { self.ms } else { self.again_ms })
     }
+}
+
+/// What `effect_row` reads of its row.
+#[derive(Deserialize)]
+struct Watched {
+    id: i64,
+    name: Option<String>,
 }
 
 /// Typed as a handler's end, which it never reaches.

@@ -1,0 +1,171 @@
+//! Claims of watched rows that nobody works on: those of dead workers, those of this worker that it never heard of,
+//! and those whose rows moved on. The salvage of runs, for rows.
+//!
+//! A task and a connection of its own, since it ends rows of people's own tables: a slow trigger there is not to hold
+//! up runs. It sleeps until it is told of a death, or of a connection that broke, and looks once a minute anyway.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use sqlx::PgConnection;
+use tokio::time::{self, Instant};
+
+use super::{
+    session::{Session, within},
+    shared::{Phase, Shared},
+};
+use crate::{
+    lifecycle::{
+        finish::Finished,
+        leased::{self, Became, Orphan, RowClaim},
+    },
+    run::transition::Event,
+    watch::Plan,
+};
+
+type Plans = HashMap<i64, Arc<Plan>>;
+
+const EVERY: Duration = Duration::from_secs(60);
+/// After a look that could not end all it found, or found what may only be on its way.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Looks after claims until the worker is over.
+pub(super) async fn tend(shared: Arc<Shared>, mut session: Session) {
+    let mut seen = HashSet::new();
+    let mut next_sweep = Instant::now() + EVERY.mul_f64(0.5 + fastrand::f64());
+    let mut pause = EVERY;
+    loop {
+        tokio::select! {
+            () = shared.abandoned.notified() => {}
+            () = time::sleep(pause) => {}
+            () = shared.at_least(Phase::Over) => break,
+        }
+        pause = EVERY;
+        if shared.plans().is_empty() {
+            continue;
+        }
+        let is_time = next_sweep <= Instant::now();
+        if is_time {
+            next_sweep = Instant::now() + EVERY.mul_f64(0.9 + fastrand::f64() / 5.0);
+        }
+        let deadline = session.deadline();
+        let result = match session.connection().await {
+            Ok(connection) => within(deadline, pass(&shared, connection, &mut seen, is_time)).await,
+            Err(error) => Err(error),
+        };
+        match session.settle(result) {
+            Ok(all) => pause = if all { EVERY } else { AGAIN },
+            Err(error) => {
+                tracing::warn!(%error, "claims of rows could not be looked after; trying again");
+                pause = AGAIN;
+            }
+        }
+    }
+    session.close().await;
+}
+
+/// One pass. False: look again soon.
+async fn pass(
+    shared: &Shared,
+    conn: &mut PgConnection,
+    seen: &mut HashSet<(i64, i64)>,
+    sweeps: bool,
+) -> sqlx::Result<bool> {
+    let rescued = rescue(shared, conn).await?;
+    strays(shared, conn, seen).await?;
+    if sweeps {
+        sweep(shared, conn).await?;
+    }
+    Ok(rescued && seen.is_empty())
+}
+
+/// Takes back what dead workers had claimed. True: all of it.
+async fn rescue(shared: &Shared, conn: &mut PgConnection) -> sqlx::Result<bool> {
+    let plans = shared.plans();
+    loop {
+        let orphans = leased::orphans(conn).await?;
+        if orphans.is_empty() {
+            return Ok(true);
+        }
+        let found = orphans.len();
+        let settled = end(conn, &plans, orphans, &Event::WorkerLost).await?;
+        if settled > 0 {
+            tracing::warn!(rows = settled, "watched rows of dead workers taken back");
+            shared.watching.notify_one();
+        }
+        if settled < found {
+            return Ok(false); // somebody has locked them, or their watch cannot be planned: the next pass
+        }
+    }
+}
+
+/// Gives back claims of this worker whose reply was lost: what this look finds and the one before it did.
+async fn strays(shared: &Shared, conn: &mut PgConnection, seen: &mut HashSet<(i64, i64)>) -> sqlx::Result<()> {
+    if !shared.may_claim() || shared.backlog.load(Ordering::Relaxed) > 0 {
+        return Ok(()); // what it let go may be on its way still
+    }
+    let plans = shared.plans();
+    let held: Vec<i64> = shared.held_ids().into_iter().map(|id| -id).collect();
+    let found = leased::strays(conn, shared.worker(), &held).await?;
+    let (known, new): (Vec<_>, Vec<_>) = found.into_iter().partition(|stray| seen.contains(&stray.mark()));
+    *seen = new.iter().map(Orphan::mark).collect();
+    if !known.is_empty() {
+        tracing::warn!(rows = known.len(), "claims of rows whose reply was lost are given back");
+        end(conn, &plans, known, &Event::GivenBack).await?;
+        shared.watching.notify_one();
+    }
+    Ok(())
+}
+
+/// Clears away what waits for rows that will not come.
+async fn sweep(shared: &Shared, conn: &mut PgConnection) -> sqlx::Result<()> {
+    let plans = shared.plans();
+    if !leased::forget(conn).await? {
+        return Ok(());
+    }
+    for plan in plans.values() {
+        match leased::sweep(conn, plan).await {
+            Ok(swept) if swept.deleted > 0 => {
+                tracing::info!(watch = plan.watch.name, claims = swept.deleted, "claims of rows that moved on deleted");
+            }
+            Ok(_) => {}
+            // another watch is not to suffer for it; a lost connection is found by whoever uses it next
+            Err(error) => tracing::warn!(watch = plan.watch.name, %error, "its claims could not be swept"),
+        }
+    }
+    Ok(())
+}
+
+/// Ends claims; answers how many.
+async fn end(conn: &mut PgConnection, plans: &Plans, orphans: Vec<Orphan>, event: &Event) -> sqlx::Result<usize> {
+    let mut settled = 0;
+    let mut verdicts: Vec<(Arc<RowClaim>, Finished)> = vec![];
+    for orphan in orphans {
+        match orphan.verdict(plans, event.clone()) {
+            Some(finished) => verdicts.extend(finished.row.clone().map(|row| (row, finished))),
+            None if plans.contains_key(&orphan.watch) => {
+                orphan.release(conn, "its watch has no such step any more").await?;
+                settled += 1;
+            }
+            None => {}
+        }
+    }
+    let same = |a: &(Arc<RowClaim>, Finished), b: &(Arc<RowClaim>, Finished)| {
+        Arc::ptr_eq(&a.0.plan, &b.0.plan) && a.0.step == b.0.step
+    };
+    for group in verdicts.chunk_by(same) {
+        let batch: Vec<_> = group.iter().map(|(row, finished)| (&**row, finished)).collect();
+        let Some((row, _)) = batch.first() else { continue };
+        match leased::finish(conn, row.planned(), &batch).await {
+            Ok(became) => settled += became.iter().filter(|became| **became != Became::Held).count(),
+            Err(error) if crate::error::is_transient(&error) => return Err(error),
+            Err(error) => {
+                tracing::error!(watch = row.plan.watch.name, %error, "its claims could not be ended; trying again");
+            }
+        }
+    }
+    Ok(settled)
+}

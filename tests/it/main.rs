@@ -28,6 +28,7 @@ mod cron;
 mod cron_command;
 mod cron_oracle;
 mod cron_properties;
+mod dashboards;
 mod databases;
 mod days;
 mod demo;

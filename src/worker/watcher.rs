@@ -6,7 +6,8 @@
 //! the list is read again, and steps of what changed begin anew.
 //!
 //! Handlers use the pool they were given, of which at most eight connections, and never the last two, are in
-//! transactions of the watcher's. What the watcher itself writes goes through a pool of its own.
+//! transactions of the watcher's. What the watcher itself writes goes through pools of its own, of three connections
+//! and two, each opened when it is needed.
 
 mod leased;
 mod step;
@@ -46,6 +47,8 @@ use crate::{
 
 /// Connections of the watcher's own.
 const OWN: u32 = 3;
+/// Connections on which rows are claimed, for all steps in leased mode.
+const CLAIMS: u32 = 2;
 /// Transactions of handlers that one process has open at once, however large their pool.
 const OPEN_MAX: u32 = 8;
 /// How long planning one watch may take.
@@ -93,6 +96,8 @@ struct Site {
     shared: Arc<Shared>,
     /// Connections that handlers do not use.
     own: PgPool,
+    /// The same for claims, which are to last.
+    claims: PgPool,
     /// One for each transaction that may be open.
     open: Semaphore,
     tally: Tally,
@@ -118,7 +123,13 @@ pub(super) async fn watch(shared: Arc<Shared>, pool: PgPool) {
     }
     let handlers = pool.options().get_max_connections();
     let open = handlers.saturating_sub(2).clamp(1, OPEN_MAX);
-    let site = Site { own: own(&pool), open: Semaphore::new(open as usize), tally: Tally::default(), shared };
+    let site = Site {
+        own: own(&pool, OWN, &[("synchronous_commit", "off")]),
+        claims: own(&pool, CLAIMS, &[]),
+        open: Semaphore::new(open as usize),
+        tally: Tally::default(),
+        shared,
+    };
     let watcher = Watcher { all: Arc::new(site), working: HashMap::new(), steps: JoinSet::new(), seen: None };
     watcher.work().await;
 }
@@ -130,14 +141,14 @@ async fn some_watch(shared: &Shared) {
     }
 }
 
-/// A pool for the watcher's own writing. What it writes may be lost in a crash of the server, which also ends the
-/// transactions that it is about.
-fn own(pool: &PgPool) -> PgPool {
+/// A pool that handlers do not use. What the watcher writes without waiting for the disk may be lost in a crash of the
+/// server, which also ends the transactions that it is about.
+fn own(pool: &PgPool, connections: u32, settings: &[(&str, &str)]) -> PgPool {
     let options: PgConnectOptions = (*pool.connect_options()).clone().application_name("watchbell watch");
-    let options = options.options(SETTINGS).options([("synchronous_commit", "off"), ("lock_timeout", "1s")]);
+    let options = options.options(SETTINGS).options([("lock_timeout", "1s")]).options(settings.iter().copied());
     let options = options.log_statements(tracing::log::LevelFilter::Off);
     PgPoolOptions::new()
-        .max_connections(OWN)
+        .max_connections(connections)
         .acquire_timeout(PLAN_MAX)
         .idle_timeout(Duration::from_secs(60))
         .connect_lazy_with(options)
@@ -332,6 +343,7 @@ impl Watcher {
         }
         self.steps.shutdown().await;
         self.all.tally.write(&self.all).await;
-        let _ = time::timeout(Duration::from_secs(1), self.all.own.close()).await;
+        let closed = async { tokio::join!(self.all.own.close(), self.all.claims.close()) };
+        let _ = time::timeout(Duration::from_secs(1), closed).await;
     }
 }

@@ -7,7 +7,7 @@ use tokio::time::{self, Instant};
 use super::{
     super::{
         leased::take,
-        session::{Session, within},
+        session::{DEADLINE, within},
     },
     step::{Rest, Step},
 };
@@ -21,7 +21,6 @@ const LEAST: Duration = Duration::from_millis(2);
 /// Claims rows of the step until its end.
 pub(super) async fn work(step: Step) {
     let shared = &step.all.shared;
-    let mut session = Session::of(&shared.executor.pool, "watch");
     let (mut cursor, mut rest) = (Cursor::default(), Rest::of(&step));
     while !step.end.is_cancelled() {
         if !shared.may_claim() || shared.room_for_rows() == 0 {
@@ -29,7 +28,7 @@ pub(super) async fn work(step: Step) {
             continue;
         }
         let began = Instant::now();
-        match look(&step, &mut session, &mut cursor).await {
+        match look(&step, &mut cursor).await {
             Ok(Ok((_, true))) => continue,
             Ok(Ok((0, false))) => rest.in_vain(began.elapsed()),
             Ok(Ok(_)) => rest.brought(),
@@ -45,23 +44,21 @@ pub(super) async fn work(step: Step) {
         }
         rest.rest(&step, LEAST).await;
     }
-    session.close().await;
 }
 
 /// One look: how many rows it brought, and whether to look again at once; or how long the rate lets none start.
-async fn look(
-    step: &Step,
-    session: &mut Session,
-    cursor: &mut Cursor,
-) -> sqlx::Result<Result<(usize, bool), Duration>> {
+async fn look(step: &Step, cursor: &mut Cursor) -> sqlx::Result<Result<(usize, bool), Duration>> {
     let granted = match step.allowed(step.planned().step.batch).await? {
         Ok(granted) => granted,
         Err(wait) => return Ok(Err(wait)),
     };
-    let deadline = session.deadline();
-    let conn = session.connection().await?;
-    let brought = within(deadline, take(&step.all.shared, conn, &step.plan, step.step, cursor, granted)).await;
-    let brought = session.settle(brought);
+    let mut conn = step.all.claims.acquire().await?;
+    let brought = within(DEADLINE, take(&step.all.shared, &mut conn, &step.plan, step.step, cursor, granted)).await;
+    if brought.as_ref().is_err_and(|error| error.as_database_error().is_none()) {
+        drop(conn.detach()); // nobody knows in what state it is
+    } else {
+        drop(conn);
+    }
     let rows = brought.as_ref().map_or(0, |brought| brought.rows);
     step.give_back(granted - i64::try_from(rows).unwrap_or(granted)).await?;
     brought.map(|brought| Ok((brought.rows, brought.again)))

@@ -25,7 +25,7 @@ with gone as (
       and not exists (select from watchbell.workers w
                       where w.id = t.worker_id
                         and (w.state in ('starting', 'running', 'draining') or w.ended_at > now() - interval '1 hour'))
-    returning t.*
+    returning t.watch_id, t.step, t.done, t.failed, t.retried, t.changed, t.last_at
 )
 insert into watchbell.watch_totals as t (watch_id, step, worker_id, done, failed, retried, changed, last_at)
 select p.watch_id, p.step, 0, sum(p.done), sum(p.failed), sum(p.retried), sum(p.changed), max(p.last_at)

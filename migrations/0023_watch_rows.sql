@@ -151,7 +151,7 @@ begin
         where not w.returns and cardinality(w.path) <= 51
     )
     select format('the steps lead in a circle: %s', array_to_string(path, ' -> ')) into wrong
-    from walk where returns or at = any (path) order by cardinality(path) limit 1;
+    from walk where returns or at = any (path) order by cardinality(path), path limit 1;
     return wrong;
 end $$;
 
@@ -208,7 +208,7 @@ declare
 begin
     if w.name is null or w.name !~ '^[A-Za-z0-9][A-Za-z0-9._:-]*$' or length(w.name) > 128 then
         return watchbell.refused('name',
-            coalesce(format('watch "%s": this is not a valid name', watchbell.shown(w.name)), 'watch has no name'),
+            coalesce('watch "' || watchbell.shown(w.name) || '": this is not a valid name', 'watch has no name'),
             'A name has 1 to 128 letters, digits and . _ : - and begins with a letter or digit.', '22023');
     elsif num_nonnulls(w.handler, w.transitions) <> 1 then
         return watchbell.refused('handler', format('watch "%s" must set exactly one of handler, transitions (got %s)',

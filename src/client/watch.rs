@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::check;
 use super::new_run::interval;
+use crate::error::Error;
 use options::{Work, options};
 
 pub use step::Step;
@@ -42,6 +43,8 @@ pub struct Watch {
     pub(super) since: Option<String>,
     pub(super) work: Work,
     pub(super) steps: Vec<Step>,
+    /// All steps as text, in place of `steps`.
+    pub(super) steps_json: Option<String>,
     pub(super) poll_interval: Option<Duration>,
     pub(super) description: Option<String>,
     pub(super) owner: Option<String>,
@@ -63,6 +66,7 @@ impl Watch {
             since: None,
             work: Work::default(),
             steps: Vec::new(),
+            steps_json: None,
             poll_interval: None,
             description: None,
             owner: None,
@@ -104,6 +108,17 @@ impl Watch {
         self
     }
 
+    /// All its steps from JSON text, as the column `transitions` has them: `[{"from": .., "to": .., "handler": ..}]`.
+    ///
+    /// For programs whose users write them. The text is sent as it is; the database says what is wrong with it.
+    #[must_use]
+    pub fn steps_json(mut self, text: &str) -> Self {
+        let checked = serde_json::from_str::<&serde_json::value::RawValue>(text);
+        let problem = |e| Error::invalid("transitions", format!("transitions are not valid JSON: {e}"));
+        self.steps_json = self.work.take(checked.map(|raw| raw.get().to_owned()).map_err(problem));
+        self
+    }
+
     /// How long an idle worker waits between two looks, 100 ms to a day; 1 s if not given.
     #[must_use]
     pub fn poll_interval(self, interval: Duration) -> Self {
@@ -136,7 +151,15 @@ impl Watch {
 
     /// The handlers of its steps, or the one it has, which is `name` unless it says another.
     pub(crate) fn handlers<'a>(&'a self, name: &'a str) -> Vec<&'a str> {
-        if self.steps.is_empty() {
+        if let Some(text) = &self.steps_json {
+            #[derive(serde::Deserialize)]
+            struct Named<'a> {
+                handler: Option<&'a str>,
+            }
+            // what is no list of steps is for the database to say
+            let steps: Vec<Named<'_>> = serde_json::from_str(text).unwrap_or_default();
+            return steps.into_iter().filter_map(|step| step.handler).collect();
+        } else if self.steps.is_empty() {
             return vec![self.work.handler.as_deref().unwrap_or(name)];
         }
         self.steps.iter().filter_map(|step| step.work.handler.as_deref()).collect()
@@ -144,7 +167,8 @@ impl Watch {
 
     /// The column `transitions`.
     pub(super) fn transitions(&self) -> Option<String> {
-        (!self.steps.is_empty()).then(|| serde_json::to_string(&self.steps).unwrap_or_default())
+        let written = || serde_json::to_string(&self.steps).unwrap_or_default();
+        self.steps_json.clone().or_else(|| (!self.steps.is_empty()).then(written))
     }
 
     /// What the database would say of a row it cannot even receive; the rest is its own.
@@ -153,7 +177,7 @@ impl Watch {
         if let Some(poll) = self.poll_interval {
             check::interval("poll_interval", poll, Duration::from_millis(100))?;
         }
-        if !self.steps.is_empty()
+        if (!self.steps.is_empty() || self.steps_json.is_some())
             && [&self.work.handler, &self.work.from, &self.work.via, &self.work.to].iter().any(|said| said.is_some())
         {
             return Err("from, via, to and handler belong to its steps, since it has some".to_owned());

@@ -52,6 +52,7 @@ mod library_plugins;
 mod library_schedules;
 mod library_shutdown;
 mod library_state;
+mod jobs;
 mod limits;
 mod migrate;
 mod output;

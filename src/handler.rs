@@ -22,16 +22,20 @@
 
 mod around;
 mod blocking;
+pub(crate) mod call;
 mod context;
 mod extract;
 mod forms;
 mod function;
 #[cfg(feature = "http")]
 pub mod http;
+pub(crate) mod lexer;
 mod options;
 mod outcome;
 mod output;
+mod passage;
 mod registry;
+mod rows;
 #[cfg(any(feature = "shell", feature = "http"))]
 pub mod secret;
 #[cfg(all(unix, feature = "shell"))]
@@ -51,8 +55,13 @@ pub use output::Stream;
 #[cfg(any(feature = "bin", all(unix, feature = "shell")))]
 pub(crate) use output::size;
 pub(crate) use output::{Batch, Outlet};
+pub(crate) use passage::Passage;
 pub(crate) use registry::{Boxed, Work};
 pub use registry::{Handler, IntoHandler, Registry};
+#[doc(hidden)]
+pub use rows::StatementOver;
+pub(crate) use rows::Taken;
+pub use rows::{Row, Rows};
 pub use transactional::{IntoTransactionalHandler, TransactionalHandler, Tx};
 
 /// Longest handler name, in bytes.

@@ -155,6 +155,8 @@ pub mod client;
 pub mod handler;
 #[doc(hidden)]
 pub mod lifecycle;
+#[doc(hidden)]
+pub mod watch;
 pub mod worker;
 
 #[cfg(feature = "embedded")]
@@ -173,8 +175,8 @@ pub use client::{Watch, When, cron, fixed_delay, fixed_rate, once};
 pub use duration::{days, hours, millis, minutes, seconds};
 pub use error::{Error, Result};
 pub use handler::{
-    Context, Handler, HandlerError, HandlerOptions, HandlerResult, Next, Outcome, Payload, Registry, State, StopReason,
-    Tx, blocking, fatal, retry_after, snooze,
+    Context, Handler, HandlerError, HandlerOptions, HandlerResult, Next, Outcome, Payload, Registry, Row, Rows, State,
+    StopReason, Tx, blocking, fatal, retry_after, snooze,
 };
 pub use run::{RunId, Status};
 pub use worker::Worker;

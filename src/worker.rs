@@ -29,6 +29,7 @@ use crate::{
 };
 
 mod builder;
+mod claims;
 mod config;
 mod control;
 mod declare;
@@ -37,6 +38,7 @@ mod flusher;
 mod handle;
 mod hooks;
 mod identity;
+mod leased;
 mod listener;
 mod observer;
 mod output;
@@ -46,9 +48,11 @@ mod poller;
 mod room;
 mod salvage;
 mod session;
+mod settler;
 mod share;
 mod shared;
 mod task;
+mod watcher;
 
 pub use builder::Builder;
 #[cfg(feature = "testing")]
@@ -90,6 +94,7 @@ pub struct Worker {
     pool: PgPool,
     shared: Arc<Shared>,
     inbox: UnboundedReceiver<Finished>,
+    row_inbox: UnboundedReceiver<Finished>,
     outlet: Outlet,
     hooks: Hooks,
     events: Receiver<(Occasion, RunEvent)>,
@@ -126,11 +131,12 @@ impl Worker {
         tracing::info!(worker = id, name = who.name, slots = config.slots, handlers = ?who.handlers, "worker started");
 
         let (results, inbox) = tokio::sync::mpsc::unbounded_channel();
+        let (row_results, row_inbox) = tokio::sync::mpsc::unbounded_channel();
         let outlet = Outlet::new(config.output_limit);
         let (observer, events) = Observer::of(&hooks);
         let executor = Executor { registry, around, pool: pool.clone(), grace: config.grace, now: None };
-        let shared = Arc::new(Shared::new(config, who, id, executor, results, outlet.clone(), observer));
-        Ok(Self { pool, shared, inbox, outlet, hooks, events })
+        let shared = Arc::new(Shared::new(config, who, id, executor, (results, row_results), outlet.clone(), observer));
+        Ok(Self { pool, shared, inbox, row_inbox, outlet, hooks, events })
     }
 
     /// Works until told to stop, then drains.
@@ -139,23 +145,37 @@ impl Worker {
         shutdown: impl Future<Output = ()> + Send,
         force: impl Future<Output = ()> + Send,
     ) -> Result<()> {
-        let Self { pool, shared, inbox, outlet, hooks, events } = self;
+        let Self { pool, shared, inbox, row_inbox, outlet, hooks, events } = self;
         let control = control::start(Arc::clone(&shared), Session::of(&pool, "control"))?;
         let _end = End(Arc::clone(&shared));
         let flusher = tokio::spawn(flusher::flush(Arc::clone(&shared), Session::of(&pool, "finish"), inbox));
+        let settler = tokio::spawn(settler::settle(Arc::clone(&shared), Session::of(&pool, "rows"), row_inbox));
         tokio::spawn(listener::listen(Arc::clone(&shared), pool.clone()));
         let mut writer = tokio::spawn(output::write(pool.clone(), outlet.clone()));
         let mut told = tokio::spawn(hooks::tell(hooks, events));
+        let mut watcher = tokio::spawn(watcher::watch(Arc::clone(&shared), pool.clone()));
         let poller = tokio::spawn(poller::poll(Arc::clone(&shared), Session::of(&pool, "poll")));
 
         tokio::select! {
             () = shutdown => shared.enter(Phase::Draining),
             () = shared.at_least(Phase::Draining) => {}
         }
-        drain::drain(&shared, force).await;
+        tokio::pin!(force);
+        drain::drain(&shared, &mut force).await;
+        tokio::select! {
+            _ = &mut watcher => {}
+            () = async {
+                if !shared.watches.force.is_cancelled() {
+                    force.await;
+                    shared.watches.force.cancel();
+                }
+                std::future::pending().await
+            } => {}
+        }
         shared.enter(Phase::Over);
         let _ = poller.await;
         let _ = flusher.await;
+        let _ = settler.await;
         shared.close_outlet();
         // it ends when the last context is gone; one that a handler gave away may never go
         if time::timeout(LAST_WORDS, &mut writer).await.is_err() {
@@ -182,6 +202,7 @@ impl Drop for End {
     fn drop(&mut self) {
         self.0.stop_runs(&StopReason::Shutdown);
         drain::give_up(&self.0);
+        self.0.watches.force.cancel();
         self.0.enter(Phase::Over);
         self.0.close_outlet();
         self.0.observer.close();

@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     extract::States,
     output::{Outlet, Output, Stream},
+    passage::Passage,
+    rows::Taken,
 };
 use crate::run::RunId;
 
@@ -67,6 +69,10 @@ struct Inner {
     pulse: OnceLock<Pulse>,
     output: Option<Output>,
     states: Arc<States>,
+    /// The rows of a watch, if one calls.
+    taken: Option<Arc<Taken>>,
+    /// In leased mode: the row's passage through its step.
+    passage: Option<Arc<Passage>>,
 }
 
 /// What a handler does at every heartbeat.
@@ -101,7 +107,66 @@ impl Context {
         let output = outlet.map(|outlet| Output::new(outlet, facts.run_id, facts.attempt));
         let (deadline, reason) = (OnceLock::new(), OnceLock::new());
         let (bounds, pulse) = (OnceLock::new(), OnceLock::new());
-        Self { inner: Arc::new(Inner { facts, deadline, token, reason, bounds, pulse, output, states }) }
+        Self {
+            inner: Arc::new(Inner {
+                facts,
+                deadline,
+                token,
+                reason,
+                bounds,
+                pulse,
+                output,
+                states,
+                taken: None,
+                passage: None,
+            }),
+        }
+    }
+
+    /// For a call about rows of a watch.
+    pub(crate) fn about(mut self, taken: Arc<Taken>) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.taken = Some(taken);
+        }
+        self
+    }
+
+    /// For one row of a watch in leased mode.
+    pub(crate) fn about_passage(mut self, taken: Arc<Taken>, passage: Arc<Passage>) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            (inner.taken, inner.passage) = (Some(taken), Some(passage));
+        }
+        self
+    }
+
+    /// The row's passage through its step, in leased mode.
+    pub(super) fn passage(&self) -> Option<&Passage> {
+        self.inner.passage.as_deref()
+    }
+
+    /// The rows that the call is about, if a watch calls.
+    pub(crate) fn taken(&self) -> Option<&Taken> {
+        self.inner.taken.as_deref()
+    }
+
+    /// The watch that calls, if one does; there is no run then, and its number is not positive.
+    pub fn watch(&self) -> Option<&str> {
+        self.taken().map(|taken| taken.watch.as_str())
+    }
+
+    /// The state that the watch took its rows from.
+    pub fn step(&self) -> Option<&str> {
+        self.taken().map(|taken| taken.step.as_str())
+    }
+
+    /// The watched row as JSON text, an object of its columns; of a batch the first. Typed: [`Row`](super::Row).
+    pub fn row(&self) -> Option<&str> {
+        self.taken().and_then(|taken| taken.rows.first()).map(String::as_str)
+    }
+
+    /// The watched row's key columns as text, in order; with watch and step an idempotency key.
+    pub fn key(&self) -> Option<&[String]> {
+        self.taken().and_then(|taken| taken.keys.first()).map(Vec::as_slice)
     }
 
     /// The handler is called now: its timeout is counted from here, not from the claim.

@@ -48,6 +48,11 @@ pub trait FromContext: Sized + Send + 'static {
     fn needs() -> Vec<Need> {
         vec![]
     }
+
+    /// Whether it is made of all rows of a watch's batch, as [`Rows`](super::Rows) is.
+    fn takes_batch() -> bool {
+        false
+    }
 }
 
 impl FromContext for Context {

@@ -26,6 +26,8 @@ pub(super) trait Form: 'static {
     fn take(ctx: &Context) -> Result<Self::Values, HandlerError>;
 
     fn needs() -> Vec<Need>;
+
+    fn takes_batch() -> bool;
 }
 
 /// Calls a macro for each form with: the marker, the payload's type and variable if it takes one, the types
@@ -66,6 +68,11 @@ macro_rules! form {
             fn needs() -> Vec<Need> {
                 let needs: [Vec<Need>; _] = [$($a::needs()),*];
                 needs.concat()
+            }
+
+            fn takes_batch() -> bool {
+                let any: [bool; _] = [$($a::takes_batch()),*];
+                any.contains(&true)
             }
         }
     };

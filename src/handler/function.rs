@@ -42,6 +42,10 @@ macro_rules! function {
             fn needs(&self) -> Vec<Need> {
                 <$form as Form>::needs()
             }
+
+            fn takes_batch(&self) -> bool {
+                <$form as Form>::takes_batch()
+            }
         }
 
         impl<F, Fut $(, $p)? $(, $a)*> IntoHandler<$form> for F

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, future::Future, pin::Pin, sync::Arc};
 
 use super::{
     Context, HandlerOptions, IntoTransactionalHandler, NAME_BYTES_MAX, Need, Outcome, TransactionalHandler,
-    extract::States,
+    extract::States, rows::StatementOver,
 };
 use crate::{Error, Result};
 
@@ -49,6 +49,11 @@ pub trait Handler: Send + Sync + 'static {
     /// State that it cannot do without; a worker that was not given it does not start.
     fn needs(&self) -> Vec<Need> {
         vec![]
+    }
+
+    /// Whether it takes all rows of a watch's batch at once, as one that asks for [`Rows`](super::Rows) does.
+    fn takes_batch(&self) -> bool {
+        false
     }
 
     /// Whether its work ends when its future is dropped. Otherwise the worker waits for it beyond the grace.
@@ -237,6 +242,31 @@ impl Registry {
 }
 
 impl Work {
+    /// Whether it works in a transaction that it is given.
+    pub(crate) fn is_transactional(&self) -> bool {
+        matches!(self, Self::Transactional(_))
+    }
+
+    /// Whether it takes all rows of a batch at once.
+    pub(crate) fn takes_batch(&self) -> bool {
+        match self {
+            Self::Plain(handler) => handler.takes_batch(),
+            Self::Transactional(handler) => handler.takes_batch(),
+        }
+    }
+
+    /// The statement it would execute over rows of a table, if it is one that executes statements.
+    pub(crate) fn statement_over(
+        &self,
+        payload: &str,
+        claimed: &dyn Fn(usize) -> String,
+    ) -> Option<Result<StatementOver, String>> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Transactional(handler) => handler.statement_over(payload, claimed),
+        }
+    }
+
     fn needs(&self) -> Vec<Need> {
         match self {
             Self::Plain(handler) => handler.needs(),

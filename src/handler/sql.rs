@@ -29,7 +29,11 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! **In a watch** the statement sees the rows that were taken, whole, as the relation `claimed`, and is part of the
+//! transaction that moves them on: `insert into audit select id from claimed`.
 
+mod claimed;
 mod login;
 mod statement;
 
@@ -37,7 +41,9 @@ use std::{collections::BTreeMap, pin::Pin};
 
 use sqlx::{PgConnection, PgPool};
 
-use super::{Context, HandlerError, HandlerResult, Outcome, TransactionalHandler, Tx, extract::payload, fatal};
+use super::{
+    Context, HandlerError, HandlerResult, Outcome, StatementOver, TransactionalHandler, Tx, extract::payload, fatal,
+};
 use statement::{Payload, Statement};
 
 pub use login::check;
@@ -66,6 +72,12 @@ impl Sql {
 
     async fn run(&self, mut tx: Tx, ctx: &Context) -> HandlerResult<Outcome> {
         let payload: Payload = payload(ctx)?;
+        if let Some(taken) = ctx.taken() {
+            let over = claimed::over(&payload, &taken.claimed).map_err(fatal)?;
+            let statement = Statement::of(&payload).map_err(fatal)?.over(&over.text, &taken.keys);
+            execute(&mut tx, &statement, &self.own, ctx).await?;
+            return Ok(Outcome::Done);
+        }
         let statement = Statement::of(&payload).map_err(fatal)?;
         let Some(name) = &payload.login else {
             execute(&mut tx, &statement, &self.own, ctx).await?;
@@ -86,6 +98,19 @@ impl Sql {
 impl TransactionalHandler for Sql {
     fn call(&self, tx: Tx, ctx: Context) -> Pin<Box<dyn Future<Output = Outcome> + Send + '_>> {
         Box::pin(async move { self.run(tx, &ctx).await.unwrap_or_else(Outcome::Failed) })
+    }
+
+    fn takes_batch(&self) -> bool {
+        true
+    }
+
+    fn statement_over(
+        &self,
+        payload: &str,
+        claimed: &dyn Fn(usize) -> String,
+    ) -> Option<Result<StatementOver, String>> {
+        let read = serde_json::from_str(payload).map_err(|e| e.to_string());
+        Some(read.and_then(|payload| claimed::over(&payload, claimed)))
     }
 }
 

@@ -15,6 +15,7 @@ use super::{
     Context, FromContext, IntoOutcome, Need, Outcome,
     forms::{Extracted, Form, PayloadFirst, PayloadLast, each_form},
     registry::Boxed,
+    rows::StatementOver,
 };
 
 type Slot = Arc<Mutex<Option<Transaction<'static, Postgres>>>>;
@@ -127,6 +128,21 @@ pub trait TransactionalHandler: Send + Sync + 'static {
     fn needs(&self) -> Vec<Need> {
         vec![]
     }
+
+    /// Whether it takes all rows of a watch's batch at once, as one that asks for [`Rows`](super::Rows) does.
+    fn takes_batch(&self) -> bool {
+        false
+    }
+
+    /// The statement it would execute over the rows that `claimed` selects, given its first parameter's number.
+    #[doc(hidden)]
+    fn statement_over(
+        &self,
+        _payload: &str,
+        _claimed: &dyn Fn(usize) -> String,
+    ) -> Option<Result<StatementOver, String>> {
+        None
+    }
 }
 
 /// What can be registered as a transactional handler: async functions of [`Tx`], and then of the arguments
@@ -187,6 +203,10 @@ macro_rules! transactional {
 
             fn needs(&self) -> Vec<Need> {
                 <$form as Form>::needs()
+            }
+
+            fn takes_batch(&self) -> bool {
+                <$form as Form>::takes_batch()
             }
         }
 

@@ -6,11 +6,12 @@
 //! before the commit: nothing happened. After it, with the reply lost: the runs belong to a worker that does
 //! not know them; they come back when it dies, or when it looks for claims that it does not hold (rescue).
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
+use super::leased::RowClaim;
 use crate::run::transition::Standing;
 
 const CLAIM: &str = include_str!("../sql/2_claim.sql");
@@ -68,6 +69,8 @@ pub struct Claimed {
     pub inner_key: Option<String>,
     /// Its end is told to somebody.
     pub calls_back: bool,
+    /// It is no run but a row of a watched table: all of its own that a run does not have.
+    pub row: Option<Arc<RowClaim>>,
 }
 
 impl Claimed {
@@ -96,6 +99,7 @@ impl Claimed {
             concurrency_key: row.try_get(19)?,
             inner_key: row.try_get(20)?,
             calls_back: row.try_get(21)?,
+            row: None,
         })
     }
 

@@ -5,19 +5,21 @@
 //! schedule only while the end is written. **Crash** the run stays `running` under a worker that is gone,
 //! and comes back by rescue.
 
-use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures_util::FutureExt;
 use sqlx::{PgPool, Postgres, Transaction};
-use tokio::{pin, time};
+use tokio::time;
 
 use super::{
     claim::Claimed,
     finish::{Finished, finish_within},
 };
 use crate::{
-    handler::{Around, Boxed, Context, Facts, Outcome, Registry, StopReason, TransactionalHandler, Tx, Work},
+    handler::{
+        Around, Boxed, Context, Facts, Outcome, Registry, TransactionalHandler, Tx, Work,
+        call::{Ended, Patience, call},
+    },
     retry::RetryPolicy,
     run::transition::{Event, decide},
 };
@@ -75,7 +77,10 @@ pub(crate) fn facts(run: &Claimed, timeout: Option<Duration>) -> Facts {
 /// Runs one attempt to its end. `waited` is the time between the claim and now.
 pub async fn execute(executor: &Executor, run: &Claimed, waited: Duration, ctx: &Context) -> Executed {
     let entry = executor.registry.get(&run.handler);
-    let retry = entry.map(|entry| entry.options.retry_of(run.retry.as_deref())).unwrap_or_default();
+    let retry = match &run.row {
+        Some(row) => row.planned().step.retry.clone(),
+        None => entry.map(|entry| entry.options.retry_of(run.retry.as_deref())).unwrap_or_default(),
+    };
     let verdict = |event| Executed::Verdict(Finished::of(run, waited, decide(run.standing(), event, &retry)));
     let Some(entry) = entry else { return verdict(Event::GivenBack) };
     if expired(run, waited) {
@@ -101,113 +106,13 @@ pub async fn execute(executor: &Executor, run: &Claimed, waited: Duration, ctx: 
     if let Ended::Returned(Outcome::Recorded(accepted)) = ended {
         return Executed::Recorded(accepted);
     }
-    event(ended, ctx).map_or(Executed::Nothing, verdict)
+    ended.event(ctx).map_or(Executed::Nothing, verdict)
 }
 
 /// Whether its start deadline has passed, so that it will not be called any more.
 pub(crate) fn expired(run: &Claimed, waited: Duration) -> bool {
     let waited = TimeDelta::from_std(waited).unwrap_or_default();
     run.start_deadline.is_some_and(|deadline| run.claimed_at + waited > deadline)
-}
-
-/// How a call came to its end.
-enum Ended {
-    Returned(Outcome),
-    Panicked(String),
-    /// Asked to stop, it did not within its grace, and its future was dropped.
-    Dropped,
-}
-
-/// How long a handler that was asked to stop is waited for.
-enum Patience {
-    /// So long; then its future is dropped.
-    For(Duration),
-    /// To its end: dropping its future would not stop it.
-    Endless,
-}
-
-/// Calls a handler: catches panics, enforces the deadline, asks it to stop before dropping it.
-async fn call(work: impl Future<Output = Outcome>, ctx: &Context, patience: Patience) -> Ended {
-    let work = AssertUnwindSafe(work).catch_unwind();
-    pin!(work);
-    let returned = tokio::select! {
-        biased;
-        returned = &mut work => returned,
-        () = stopped(ctx) => match patience {
-            Patience::For(grace) => match time::timeout(grace, &mut work).await {
-                Ok(returned) => returned,
-                Err(_) => return Ended::Dropped,
-            },
-            Patience::Endless => {
-                tracing::warn!(
-                    run = ctx.run_id().0,
-                    handler = ctx.handler(),
-                    reason = ?ctx.stop_reason(),
-                    "a blocking handler was asked to stop; it keeps its slot until it does"
-                );
-                work.await
-            }
-        },
-    };
-    match returned {
-        Ok(outcome) => Ended::Returned(outcome),
-        Err(panic) => Ended::Panicked(panic_message(&*panic)),
-    }
-}
-
-/// Completes when the handler is to stop, because it was asked to or because its time is over.
-async fn stopped(ctx: &Context) {
-    match ctx.deadline() {
-        None => ctx.cancelled().await,
-        Some(deadline) => {
-            if time::timeout_at(deadline, ctx.cancelled()).await.is_err() {
-                ctx.stop(StopReason::Timeout);
-            }
-        }
-    }
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|s| (*s).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a message".to_owned())
-}
-
-/// What the end of a call means; `None` when the run is no longer ours to speak of.
-fn event(ended: Ended, ctx: &Context) -> Option<Event> {
-    let stop = ctx.stop_reason();
-    if stop == Some(StopReason::LeaseLost) {
-        return None;
-    }
-    let message = match ended {
-        Ended::Returned(Outcome::Done) => return Some(Event::Succeeded),
-        Ended::Returned(Outcome::Recorded(_)) => return None,
-        Ended::Returned(Outcome::Cancel(reason)) => return Some(Event::Cancelled { reason }),
-        Ended::Returned(Outcome::Snooze(by)) => match stop {
-            Some(StopReason::Cancelled(reason)) => return Some(Event::Cancelled { reason }),
-            _ => return Some(Event::Snoozed { by }),
-        },
-        Ended::Panicked(message) => return Some(Event::Failed { kind: "panic", message, after: None }),
-        Ended::Returned(Outcome::Failed(error)) => {
-            if stop.is_none() {
-                let message = error.to_string();
-                return Some(if error.fatal {
-                    Event::Fatal { message }
-                } else {
-                    Event::Failed { kind: "error", message, after: error.after }
-                });
-            }
-            error.to_string()
-        }
-        Ended::Dropped => "it did not stop when asked to".to_owned(),
-    };
-    Some(match stop {
-        Some(StopReason::Cancelled(reason)) => Event::Cancelled { reason },
-        Some(StopReason::Shutdown) => Event::Interrupted,
-        _ => Event::Failed { kind: "timeout", message: format!("timed out: {message}"), after: None },
-    })
 }
 
 /// Runs a transactional handler and, when it succeeds, records its end in the same transaction.

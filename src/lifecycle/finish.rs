@@ -10,13 +10,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
 use chrono::{DateTime, Utc};
 use sqlx::{Connection, PgConnection};
 
-use super::claim::Claimed;
+use super::{claim::Claimed, leased::RowClaim};
 use crate::run::{Status, transition::Verdict};
 
 const LOCK_SCHEDULES: &str = include_str!("../sql/4_finish_lock_schedules.sql");
@@ -42,6 +43,8 @@ pub struct Finished {
     pub inner_key: Option<String>,
     /// Its end is told to somebody: a second statement in the same transaction.
     pub calls_back: bool,
+    /// It is about a row of a watched table: [`leased`](super::leased) records it.
+    pub row: Option<Arc<RowClaim>>,
     /// How long it waited in the worker between claim and start.
     pub waited: Duration,
     /// What follows.
@@ -59,6 +62,7 @@ impl Finished {
             concurrency_key: run.concurrency_key.clone(),
             inner_key: run.inner_key.clone(),
             calls_back: run.calls_back,
+            row: run.row.clone(),
             waited,
             verdict,
         }

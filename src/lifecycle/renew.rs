@@ -35,6 +35,8 @@ pub struct Hints {
     pub requests: bool,
     /// A pause has run out.
     pub resumes: bool,
+    /// Another mark than before: some watch changed. `None`: there are none.
+    pub watches: Option<i64>,
 }
 
 /// Renews the lease. `None`: this worker was declared dead (or its row is gone).
@@ -67,6 +69,7 @@ pub async fn renew(
             recently_dead: row.try_get(6)?,
             requests: row.try_get(7)?,
             resumes: row.try_get(8)?,
+            watches: row.try_get(9)?,
         })
     })
     .transpose()

@@ -118,6 +118,7 @@ pub async fn orphans(conn: &mut PgConnection) -> sqlx::Result<Vec<Finished>> {
                 concurrency_key: row.try_get(8)?,
                 inner_key: row.try_get(12)?,
                 calls_back: row.try_get(13)?,
+                row: None,
                 waited: Duration::ZERO,
                 verdict: decide(standing, event, &retry),
             })
@@ -145,6 +146,7 @@ pub async fn strays(conn: &mut PgConnection, worker: i32, held: &[i64]) -> sqlx:
                 concurrency_key: row.try_get(6)?,
                 inner_key: row.try_get(7)?,
                 calls_back: false, // it goes back
+                row: None,
                 waited: Duration::ZERO,
                 verdict: decide(standing, Event::GivenBack, &RetryPolicy::default()),
             })

@@ -49,6 +49,8 @@ pub(super) const ALL: &[Migration] = migrations![
     23 "0023_watch_rows" since 23,
     24 "0024_watch_tables" since 24,
     25 "0025_watch_functions" since 25,
+    23 "0023_watch_claims" since 23,
+    24 "0024_watch_batches" since 24,
 ];
 
 /// What every schema begins with: the place where migrations are recorded. Harmless when it is there.

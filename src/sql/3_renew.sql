@@ -44,5 +44,7 @@ select me.now,
        exists (select from watchbell.workers w
                where w.state = 'dead' and w.ended_at > me.now - interval '5 minutes') as recently_dead,
        exists (select from watchbell.worker_requests q where q.handled_at is null) as requests,
-       exists (select from watchbell.schedules s where s.paused_until <= me.now) as resumes
+       exists (select from watchbell.schedules s where s.paused_until <= me.now) as resumes,
+       -- another mark: some watch is new, edited, planned or gone
+       (select bit_xor(hashint8extended(w.id, w.xmin::text::bigint)) from watchbell.watches w) as watches
 from me

@@ -37,6 +37,9 @@ pub struct Config {
     pub output_limit: usize,
     /// How long its own presence session must have stood before this worker may judge others by theirs.
     pub settle: Duration,
+    /// How long a transaction may last in which handlers work on rows of a watch, 100 ms to 10 minutes. It holds
+    /// those rows locked, and VACUUM back, so long.
+    pub watch_transaction: Duration,
     /// Do what is due, then end.
     pub once: bool,
 }
@@ -55,12 +58,14 @@ impl Default for Config {
             retention: Duration::from_secs(30 * 86_400),
             output_limit: 256 * 1024,
             settle: Duration::from_secs(5),
+            watch_transaction: Duration::from_secs(5),
             once: false,
         }
     }
 }
 
 const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -78,6 +83,7 @@ impl Config {
         duration("retention", self.retention, DAY, 3650 * DAY)?;
         number("output_limit", self.output_limit, 4096, 4 * 1024 * 1024)?;
         duration("settle", self.settle, Duration::ZERO, HOUR)?;
+        duration("watch_transaction", self.watch_transaction, Duration::from_millis(100), 10 * MINUTE)?;
         if let Some(queues) = &self.queues {
             number("queues", queues.len(), 1, 1000)?;
             queues.iter().try_for_each(|queue| queue_name(queue))?;

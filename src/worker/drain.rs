@@ -25,6 +25,7 @@ pub(super) async fn drain(shared: &Shared, force: impl Future<Output = ()> + Sen
     let ended = async {
         // a claim that is under way brings its runs first
         drop(shared.claiming.lock().await);
+        drop(shared.claiming_rows.lock().await);
         if time::timeout(shared.config.drain_timeout, shared.idle()).await.is_err() {
             tracing::warn!(runs = shared.in_hand(), "drain timeout is over: asking runs to stop");
             shared.stop_runs(&StopReason::Shutdown);
@@ -37,6 +38,7 @@ pub(super) async fn drain(shared: &Shared, force: impl Future<Output = ()> + Sen
         () = &mut force => {
             tracing::warn!(runs = shared.in_hand(), "told to stop at once");
             shared.stop_runs(&StopReason::Shutdown);
+            shared.watches.force.cancel();
             let _ = time::timeout(Duration::from_millis(100), shared.idle()).await;
         }
     }

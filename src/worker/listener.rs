@@ -52,6 +52,7 @@ async fn heed(shared: &Shared, pool: &PgPool) -> sqlx::Result<()> {
         match time::timeout(PING, listener.try_recv()).await {
             Ok(Ok(Some(notification))) => match notification.payload() {
                 "schedules" => shared.ask(&shared.duties.fire),
+                "watches" => shared.watching.notify_one(),
                 _ => shared.ask(&shared.duties.sweep),
             },
             Ok(Ok(None)) => return Ok(()),

@@ -43,7 +43,7 @@ impl Observer {
 
     /// A handler is about to be called.
     pub(super) fn started(&self, run: &Claimed) {
-        if self.wanted.contains(&Occasion::Start) {
+        if self.wanted.contains(&Occasion::Start) && run.row.is_none() {
             self.tell(Occasion::Start, event(run, Duration::ZERO));
         }
     }
@@ -51,7 +51,10 @@ impl Observer {
     /// An attempt has ended and its verdict is about to be sent.
     pub(super) fn ends(&self, run: &Claimed, finished: &Finished, took: Duration) {
         let verdict = &finished.verdict;
-        if self.wanted.is_empty() || (verdict.unstarted && verdict.delay.is_none() && !verdict.status.is_terminal()) {
+        if self.wanted.is_empty()
+            || run.row.is_some()
+            || (verdict.unstarted && verdict.delay.is_none() && !verdict.status.is_terminal())
+        {
             return; // given back: nothing has happened
         }
         let error = verdict.error.as_ref().map(|(_, message)| message.clone());
@@ -83,7 +86,7 @@ impl Observer {
 
     /// The worker's lease is lost while the run's handler was at work.
     pub(super) fn lost(&self, run: &Claimed, took: Duration) {
-        if self.wanted.contains(&Occasion::Lost) {
+        if self.wanted.contains(&Occasion::Lost) && run.row.is_none() {
             self.tell(Occasion::Lost, event(run, took));
         }
     }

@@ -6,7 +6,10 @@ use std::{collections::HashSet, sync::atomic::Ordering, time::Duration};
 use sqlx::PgConnection;
 use tokio::time::Instant;
 
-use super::shared::{Shared, take};
+use super::{
+    claims,
+    shared::{Shared, take},
+};
 use crate::lifecycle::{finish::finish, rescue};
 
 /// Between two looks for claims that this worker does not know of.
@@ -28,12 +31,14 @@ pub(super) struct Salvage {
     look_until: Instant,
     /// What the last look found, with their fences.
     strays: HashSet<(i64, i64)>,
+    /// The same of watched rows.
+    stray_rows: HashSet<(i64, i64)>,
     next_orphans: Instant,
 }
 
 impl Salvage {
     pub(super) fn new(now: Instant) -> Self {
-        Self { next_look: None, look_until: now, strays: HashSet::new(), next_orphans: now }
+        Self { next_look: None, look_until: now, strays: HashSet::new(), stray_rows: HashSet::new(), next_orphans: now }
     }
 
     /// A claim may have been committed and its reply lost.
@@ -51,7 +56,8 @@ impl Salvage {
     pub(super) async fn every_minute(&mut self, shared: &Shared, conn: &mut PgConnection) -> sqlx::Result<()> {
         self.next_look.get_or_insert_with(Instant::now);
         self.next_orphans = Instant::now();
-        self.rescue(shared, conn).await
+        self.rescue(shared, conn).await?;
+        claims::sweep(shared, conn).await
     }
 
     /// Declares the dead, and takes back what they held.
@@ -76,6 +82,9 @@ impl Salvage {
             let pause = (began.elapsed() * ORPHANS_SHARE).max(ORPHANS_PAUSE);
             self.next_orphans = Instant::now() + pause;
             if found == 0 {
+                if !claims::rescue(shared, conn).await? {
+                    self.next_orphans = Instant::now();
+                }
                 return Ok(());
             }
             let recorded = finish(conn, orphans, None).await?;
@@ -99,11 +108,12 @@ impl Salvage {
         if !shared.may_claim() || shared.backlog.load(Ordering::Relaxed) > 0 {
             return Ok(());
         }
+        claims::strays(shared, conn, &mut self.stray_rows).await?;
         let found = rescue::strays(conn, shared.worker(), &shared.held_ids()).await?;
         let (known, new): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|stray| self.strays.contains(&(stray.id, stray.fence)));
         self.strays = new.iter().map(|stray| (stray.id, stray.fence)).collect();
-        if new.is_empty() && Instant::now() > self.look_until {
+        if new.is_empty() && self.stray_rows.is_empty() && Instant::now() > self.look_until {
             self.next_look = None;
         }
         if !known.is_empty() {

@@ -15,10 +15,11 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Config, observer::Observer, room::Rooms};
+use super::{Config, observer::Observer, room::Rooms, watcher::Hearsay};
 use crate::{
     handler::{Context, Outlet, StopReason},
     lifecycle::{claim::Claimed, execute::Executor, finish::Finished, register::Identity, rescue::Judgement},
+    watch::Plan,
 };
 
 /// How far a worker is in its life.
@@ -86,6 +87,12 @@ pub(super) struct Shared {
     pub(super) wake: Notify,
     /// Held while runs are claimed: whoever gets it after the phase has changed sees every run in hand.
     pub(super) claiming: tokio::sync::Mutex<()>,
+    /// The same for rows of watches, apart: a slow table of somebody's is not to hold up runs.
+    pub(super) claiming_rows: tokio::sync::Mutex<()>,
+    /// What the watcher is told.
+    pub(super) watches: Hearsay,
+    /// Wakes whoever takes rows of watches.
+    pub(super) watching: Notify,
     pub(super) slots: Semaphore,
     /// Places of handlers that have only so many.
     pub(super) rooms: Rooms,
@@ -100,11 +107,17 @@ pub(super) struct Shared {
     pub(super) beat: Mutex<Beat>,
     held: Mutex<HashMap<i64, Held>>,
     in_hand: AtomicUsize,
+    /// Those of them that are rows of watches.
+    rows_in_hand: AtomicUsize,
+    /// Watches as they were planned last, by their numbers.
+    plans: Mutex<Arc<HashMap<i64, Arc<Plan>>>>,
     /// A run that ended tells the drain.
     ended: Notify,
     worker: AtomicI32,
     phase: watch::Sender<Phase>,
     results: mpsc::UnboundedSender<Finished>,
+    /// Verdicts about rows of watches.
+    row_results: mpsc::UnboundedSender<Finished>,
     outlet: Outlet,
     /// Moving average of how long handlers take, in nanoseconds.
     pace_ns: AtomicU64,
@@ -121,7 +134,7 @@ impl Shared {
         who: Identity,
         worker: i32,
         executor: Executor,
-        results: mpsc::UnboundedSender<Finished>,
+        (results, row_results): (mpsc::UnboundedSender<Finished>, mpsc::UnboundedSender<Finished>),
         outlet: Outlet,
         observer: Observer,
     ) -> Self {
@@ -136,16 +149,22 @@ impl Shared {
             duties: Duties::default(),
             wake: Notify::new(),
             claiming: tokio::sync::Mutex::default(),
+            claiming_rows: tokio::sync::Mutex::default(),
+            watches: Hearsay::default(),
+            watching: Notify::new(),
             alone: RwLock::new(()),
             backlog: AtomicUsize::new(0),
             next_due: Mutex::new(None),
             beat: Mutex::new(beat),
             held: Mutex::default(),
             in_hand: AtomicUsize::new(0),
+            rows_in_hand: AtomicUsize::new(0),
+            plans: Mutex::default(),
             ended: Notify::new(),
             worker: AtomicI32::new(worker),
             phase: watch::Sender::new(Phase::Running),
             results,
+            row_results,
             outlet,
             pace_ns: AtomicU64::new(1_000_000_000),
         }
@@ -223,6 +242,7 @@ impl Shared {
     /// A run was claimed: it is in hand until [`Shared::release`].
     pub(super) fn hold(&self, run: Claimed, context: Context) {
         self.in_hand.fetch_add(1, Ordering::Relaxed);
+        self.rows_in_hand.fetch_add(run.row.is_some().into(), Ordering::Relaxed);
         let held = Held { context, claimed: Instant::now(), started: None, task: None, run: Arc::new(run) };
         locked(&self.held).insert(held.run.id, held);
     }
@@ -240,6 +260,7 @@ impl Shared {
         }
         let released = held.remove(&id).map(|released| {
             drop(held);
+            self.rows_in_hand.fetch_sub(released.run.row.is_some().into(), Ordering::Relaxed);
             then(released)
         });
         self.in_hand.fetch_sub(1, Ordering::Relaxed);
@@ -251,6 +272,8 @@ impl Shared {
     pub(super) fn release_all(&self) -> Vec<Held> {
         let all: Vec<Held> = locked(&self.held).drain().map(|(_, held)| held).collect();
         self.in_hand.fetch_sub(all.len(), Ordering::Relaxed);
+        let rows = all.iter().filter(|held| held.run.row.is_some()).count();
+        self.rows_in_hand.fetch_sub(rows, Ordering::Relaxed);
         self.ended.notify_one();
         all
     }
@@ -293,10 +316,11 @@ impl Shared {
         }
     }
 
-    /// Hands a verdict to the flusher.
+    /// Hands a verdict to the flusher, or to the settler.
     pub(super) fn report(&self, finished: Finished) {
         self.backlog.fetch_add(1, Ordering::Relaxed);
-        if self.results.send(finished).is_err() {
+        let to = if finished.row.is_some() { &self.row_results } else { &self.results };
+        if to.send(finished).is_err() {
             self.backlog.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -324,6 +348,23 @@ impl Shared {
         let pace = self.pace_ns.load(Ordering::Relaxed).max(1);
         let ahead = (20_000_000 / pace).saturating_mul(self.config.slots as u64);
         self.config.slots + usize::try_from(ahead).unwrap_or(usize::MAX).min(self.config.prefetch)
+    }
+
+    /// How many rows of watches to claim now: as many as there is room for, and be it crowded with runs, up to a quarter
+    /// of the slots.
+    pub(super) fn room_for_rows(&self) -> usize {
+        let least = (self.config.slots / 4).max(1).saturating_sub(self.rows_in_hand.load(Ordering::Relaxed));
+        self.room().unwrap_or(0).max(least)
+    }
+
+    /// Watches as they were planned last.
+    pub(super) fn plans(&self) -> Arc<HashMap<i64, Arc<Plan>>> {
+        Arc::clone(&locked(&self.plans))
+    }
+
+    /// Says what the watches are now; rescue needs to know where their rows go.
+    pub(super) fn set_plans(&self, plans: HashMap<i64, Arc<Plan>>) {
+        *locked(&self.plans) = Arc::new(plans);
     }
 
     /// How many runs to claim now, if any: slots that stand idle are filled at once; ahead of them, in lots

@@ -42,8 +42,12 @@ pub(super) fn start(shared: &Arc<Shared>, run: Claimed) {
     let (id, fence) = (run.id, run.fence);
     let registry = &shared.executor.registry;
     let timeout = registry.get(&run.handler).map_or(run.timeout, |entry| entry.options.timeout_of(run.timeout));
-    let outlet = Some(shared.outlet());
-    let context = Context::new(facts(&run, timeout), CancellationToken::new(), outlet, registry.states());
+    // what a row's handler prints goes to the log alone
+    let outlet = run.row.is_none().then(|| shared.outlet());
+    let mut context = Context::new(facts(&run, timeout), CancellationToken::new(), outlet, registry.states());
+    if let Some(row) = &run.row {
+        context = context.about_passage(Arc::clone(&row.taken), Arc::clone(&row.passage));
+    }
     context.bind(shared.config.grace, shared.config.lease);
     let place = Place::take(shared, &run.handler);
     shared.hold(run, context);
@@ -97,6 +101,9 @@ async fn attempt(shared: &Shared, id: i64, fence: i64) {
     shared.release(id, fence, |held| hand_over(shared, &held.run, executed, took));
     if shared.room().is_some() {
         shared.wake.notify_one();
+    }
+    if run.row.is_some() {
+        shared.watching.notify_one();
     }
 }
 

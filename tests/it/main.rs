@@ -88,5 +88,6 @@ mod wake_up;
 mod watch_client;
 mod watch_definitions;
 mod watch_functions;
+mod watch_rows;
 mod words;
 mod worker;

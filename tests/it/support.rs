@@ -25,6 +25,7 @@ pub mod public;
 pub mod scene;
 mod shared;
 pub mod wait;
+pub mod watched;
 
 pub use database::Database;
 pub use private::private_server;

@@ -11,7 +11,7 @@ const ARGS_MAX: usize = 1000;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Payload {
-    statement: String,
+    pub(super) statement: String,
     #[serde(default)]
     args: Vec<Box<RawValue>>,
     #[serde(rename = "as")]
@@ -23,6 +23,8 @@ pub(super) struct Payload {
 pub(super) struct Statement<'a> {
     text: &'a str,
     args: Vec<Option<String>>,
+    /// Keys of the rows it is about, a list for each column.
+    keys: Vec<Vec<&'a str>>,
 }
 
 impl<'a> Statement<'a> {
@@ -51,7 +53,19 @@ impl<'a> Statement<'a> {
         if payload.args.len() > ARGS_MAX {
             return Err(format!("\"args\" has {} values, at most {ARGS_MAX} are allowed", payload.args.len()));
         }
-        Ok(Self { text: &payload.statement, args: payload.args.iter().map(|arg| text_of(arg)).collect() })
+        Ok(Self { text: &payload.statement, args: payload.args.iter().map(|arg| text_of(arg)).collect(), keys: vec![] })
+    }
+
+    /// Its own arguments.
+    pub(super) fn args(&self) -> &[Option<String>] {
+        &self.args
+    }
+
+    /// The same with this text, over rows with these keys.
+    pub(super) fn over(self, text: &'a str, keys: &'a [Vec<String>]) -> Self {
+        let width = keys.first().map_or(0, Vec::len);
+        let column = |n: usize| keys.iter().map(|key| key[n].as_str()).collect();
+        Self { text, args: self.args, keys: (0..width).map(column).collect() }
     }
 
     /// Executes it and answers how many rows it touched or returned.
@@ -59,6 +73,7 @@ impl<'a> Statement<'a> {
         // Not prepared under a name: a plan kept by the session would outlive changes of the user's tables.
         let query = sqlx::query(AssertSqlSafe(self.text.to_owned())).persistent(false);
         let query = self.args.iter().fold(query, |query, arg| query.bind(arg));
+        let query = self.keys.iter().fold(query, |query, column| query.bind(column));
         query.execute(connection).await.map(|done| done.rows_affected())
     }
 }

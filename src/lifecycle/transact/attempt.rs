@@ -1,0 +1,149 @@
+//! One call of a handler inside a batch's transaction, and the move of its rows.
+//!
+//! **In** rows of the batch, the transaction behind its savepoint. **Out** the same transaction: with the handler's
+//! writes and the rows moved on, or as it was before. **Lock** what the handler writes, to the batch's commit. **Crash**
+//! as the batch's.
+
+use std::{sync::Arc, time::Duration};
+
+use sqlx::{Postgres, Transaction};
+use tokio::{pin, time};
+use tokio_util::sync::CancellationToken;
+
+use super::{Batch, Got, with_keys};
+use crate::{
+    handler::{
+        Boxed, Context, Facts, Outcome, StopReason, Taken, Tx,
+        call::{Ended, Patience, call},
+    },
+    run::transition::Event,
+};
+
+/// How long going back to a savepoint may take when a handler was dropped in the middle of a statement.
+const BACK_MAX: Duration = Duration::from_secs(5);
+
+/// What became of a call.
+pub(super) enum Called {
+    /// Its rows were moved on.
+    Moved,
+    /// It did not succeed; the transaction is as before.
+    Failed(Event),
+    /// The worker stops; the transaction is as before.
+    Stopped,
+    /// It did not succeed, and the transaction is lost.
+    Lost(Event),
+}
+
+type Back = Option<Transaction<'static, Postgres>>;
+
+impl Batch<'_> {
+    /// Calls the handler for these rows and moves them on.
+    pub(super) async fn call(
+        &self,
+        transaction: Transaction<'static, Postgres>,
+        rows: &[Got],
+    ) -> sqlx::Result<(Called, Back)> {
+        let ctx = self.context(rows);
+        let (tx, lent) = Tx::lend(transaction);
+        let ended = self.ended(tx, &ctx).await;
+        if matches!(ended, Ended::Dropped) {
+            // its statement may still be going on in the server, and would hold up the way back
+            let cancel = sqlx::query("select pg_cancel_backend($1)").bind(self.backend);
+            let _ = cancel.execute(&self.line.own).await;
+        }
+        let event = ended.event(&ctx);
+        let Some(mut transaction) = lent.back() else {
+            let message = "the handler kept its transaction beyond its end".to_owned();
+            return Ok((Called::Lost(Event::Failed { kind: "error", message, after: None }), None));
+        };
+        let called = match event {
+            Some(Event::Succeeded) => match self.move_on(&mut transaction, rows).await {
+                Ok(()) => return Ok((Called::Moved, Some(transaction))),
+                Err(sqlx::Error::Database(answer)) => {
+                    let to = &self.planned.step.to;
+                    let message = format!("it cannot become \"{to}\": {}", answer.message());
+                    Called::Failed(Event::Failed { kind: "error", message, after: None })
+                }
+                Err(error) => return Err(error),
+            },
+            None | Some(Event::Interrupted) => Called::Stopped,
+            Some(event) => Called::Failed(event),
+        };
+        let back = sqlx::raw_sql("rollback to savepoint watchbell").execute(&mut *transaction);
+        match (time::timeout(BACK_MAX, back).await, called) {
+            (Ok(Ok(_)), called) => Ok((called, Some(transaction))),
+            // the handler ended the transaction by itself, or does not let go of it
+            (Ok(Err(sqlx::Error::Database(_))) | Err(_), Called::Failed(event)) => Ok((Called::Lost(event), None)),
+            (Ok(Err(error)), _) => Err(error),
+            (Err(_), _) => Err(sqlx::Error::PoolTimedOut),
+        }
+    }
+
+    async fn ended(&self, tx: Tx, ctx: &Context) -> Ended {
+        let (executor, patience) = (self.executor, Patience::For(self.executor.grace));
+        let (handler, inner) = (Arc::clone(self.handler), ctx.clone());
+        let work: Boxed<'static, Outcome> = if executor.around.is_empty() {
+            Box::pin(async move { handler.call(tx, inner).await })
+        } else {
+            let work = move |ctx| -> Boxed<'static, _> { Box::pin(async move { handler.call(tx, ctx).await }) };
+            executor.around.call(inner, work)
+        };
+        ctx.begin();
+        let work = call(work, ctx, patience);
+        pin!(work);
+        tokio::select! {
+            biased;
+            ended = &mut work => ended,
+            () = self.ask.stop.cancelled() => {
+                ctx.stop(StopReason::Shutdown);
+                work.await
+            }
+        }
+    }
+
+    /// The rows reach their next state, whatever their table's own constraints say of it, and a new savepoint stands
+    /// behind them. A handler may have moved or deleted them itself: then that is their state.
+    async fn move_on(&self, transaction: &mut Transaction<'static, Postgres>, rows: &[Got]) -> sqlx::Result<()> {
+        let (table, step, statements) = (&self.line.plan.table, &self.planned.step, &self.planned.statements);
+        let move_on = statements.move_rows(&table.state(&step.from), &table.state(&step.to));
+        let keys: Vec<_> = rows.iter().map(|row| row.key.clone()).collect();
+        with_keys(&mut *transaction, move_on, &keys, statements.width()).await?;
+        // what waits for the end of the transaction is checked now, while these rows alone are to blame
+        sqlx::raw_sql("set constraints all immediate").execute(&mut **transaction).await?;
+        sqlx::raw_sql("release savepoint watchbell").execute(&mut **transaction).await?;
+        if let Some(deferred) = &table.deferred {
+            let defer = format!("set constraints {deferred} deferred");
+            sqlx::query(sqlx::AssertSqlSafe(defer)).persistent(false).execute(&mut **transaction).await?;
+        }
+        sqlx::raw_sql("savepoint watchbell").execute(&mut **transaction).await?;
+        Ok(())
+    }
+
+    fn context(&self, rows: &[Got]) -> Context {
+        let (line, planned) = (self.line, self.planned);
+        let statements = planned.statements.clone();
+        let taken = Taken {
+            watch: line.plan.watch.name.clone(),
+            step: planned.step.from.clone(),
+            keys: rows.iter().map(|row| row.key.0.clone()).collect(),
+            rows: rows.iter().map(|row| row.row.clone()).collect(),
+            claimed: Box::new(move |first| statements.claimed(first)),
+        };
+        let facts = Facts {
+            run_id: 0,
+            attempt: rows.iter().map(|row| row.attempts).max().unwrap_or(0) + 1,
+            max_attempts: planned.step.max_attempts,
+            fence: 0,
+            worker: self.ask.worker,
+            handler: planned.step.handler.clone(),
+            queue: String::new(),
+            schedule: None,
+            fire_at: None,
+            run_at: self.now,
+            payload: planned.step.payload.as_str().into(),
+            timeout: Some(self.timeout),
+        };
+        let states = self.executor.registry.states();
+        Context::new(facts, CancellationToken::new(), None, states).about(Arc::new(taken))
+    }
+}

@@ -1,0 +1,48 @@
+//! Crashed: rows that were in the hands of a worker that died.
+//!
+//! **In** batches of workers that are not alive. **Out** a crash charged to each of their rows, which is tried alone
+//! from then on, and given up after three; the batches are forgotten. **Lock** those batches and claims, for one
+//! statement. **Crash** nothing happened: any worker does it again.
+//!
+//! The dead worker's transaction left no trace: its batch was written before, on another connection, and would have
+//! been deleted by the transaction itself.
+
+use serde_json::Value;
+use sqlx::PgPool;
+
+use crate::watch::Key;
+
+const BATCH: &str = include_str!("../sql/8_watch_batch.sql");
+const OVER: &str = include_str!("../sql/8_watch_batch_over.sql");
+const CRASHED: &str = include_str!("../sql/8_watch_crashed.sql");
+
+/// Which of a worker's open batches.
+#[derive(Debug, Clone, Copy)]
+pub struct Hand<'a> {
+    /// The worker.
+    pub worker: i32,
+    /// The watch.
+    pub watch: i64,
+    /// The state its rows were taken from.
+    pub step: &'a str,
+    /// Which of those that it has open at once.
+    pub lane: i16,
+}
+
+/// Notes the rows that handlers are about to get.
+pub async fn note(own: &PgPool, hand: Hand<'_>, keys: impl Iterator<Item = &Key>) -> sqlx::Result<()> {
+    let keys: Vec<Value> = keys.map(|key| Value::from(key.0.clone())).collect();
+    let note = sqlx::query(BATCH).bind(hand.worker).bind(hand.watch).bind(hand.step).bind(hand.lane);
+    note.bind(Value::from(keys)).execute(own).await.map(drop)
+}
+
+/// They have them no more.
+pub async fn over<'e>(executor: impl sqlx::PgExecutor<'e>, hand: Hand<'_>) -> sqlx::Result<()> {
+    let over = sqlx::query(OVER).bind(hand.worker).bind(hand.watch).bind(hand.step).bind(hand.lane);
+    over.execute(executor).await.map(drop)
+}
+
+/// Charges the rows of the dead; answers how many.
+pub async fn charge(own: &PgPool) -> sqlx::Result<u64> {
+    sqlx::query(CRASHED).execute(own).await.map(|done| done.rows_affected())
+}

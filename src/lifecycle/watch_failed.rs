@@ -1,0 +1,136 @@
+//! Failed: what went wrong with rows of a watch is counted, and some are given up.
+//!
+//! **In** rows whose handlers failed. **Out** a claim that says when each is tried again, or the row in its step's
+//! `error` state and no claim; an error of the attempt. **Lock** the rows, by the caller's transaction or by this one,
+//! then their claims. **Crash** nothing was counted, and the rows are taken again.
+//!
+//! Inside the transaction of the batch wherever that still stands: it goes back to before the handler and keeps the
+//! rows locked, so nobody can take such a row before its failure is counted.
+
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, postgres::PgQueryResult};
+
+use crate::{
+    run::{
+        Status,
+        transition::{Event, Standing, Verdict, decide},
+    },
+    watch::{Key, Plan, Planned, Step},
+};
+
+const FAILED: &str = include_str!("../sql/8_watch_failed.sql");
+
+/// How long a row waits whose way to its error state is barred.
+const BARRED_MS: i64 = 60_000;
+
+/// What is to be written about a row whose handler did not succeed.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// The row.
+    pub key: Key,
+    attempt: i32,
+    /// Tried again after so long; `None`: given up.
+    delay_ms: Option<i64>,
+    /// What happened, of which kind; a snooze is nothing.
+    error: Option<(&'static str, String)>,
+}
+
+impl Failure {
+    /// What an attempt's end means for a row with so many attempts and crashes before it.
+    pub fn of(step: &Step, key: Key, attempts: i32, crashes: i16, event: Event) -> Self {
+        let (attempt, id) = (attempts + 1, i64::from_ne_bytes(key.seed().to_ne_bytes()));
+        let standing = Standing { id, attempt, max_attempts: step.max_attempts, crashes };
+        let Verdict { status, delay, unstarted, error, .. } = decide(standing, event, &step.retry);
+        let delay = (status == Status::Pending).then(|| delay.unwrap_or_default());
+        Self {
+            key,
+            attempt: if unstarted { attempts } else { attempt },
+            delay_ms: delay.map(|delay| i64::try_from(delay.as_millis()).unwrap_or(i64::MAX / 1_000_000)),
+            error,
+        }
+    }
+
+    /// Whether it is not tried again.
+    pub fn gives_up(&self) -> bool {
+        self.delay_ms.is_none()
+    }
+
+    /// Whether it was an error, and no snooze.
+    pub fn is_error(&self) -> bool {
+        self.error.is_some()
+    }
+
+    fn json(&self) -> Value {
+        let (kind, message) = self.error.clone().unzip();
+        // zero has no place in a text of the database
+        let message = message.map(|message| message.replace('\0', "\u{fffd}"));
+        let Self { key, attempt, delay_ms, .. } = self;
+        json!({"key": key.0, "attempt": attempt, "delay_ms": delay_ms, "kind": kind, "message": message})
+    }
+}
+
+/// Records failures of rows that this transaction has locked.
+pub async fn record(
+    conn: &mut PgConnection,
+    plan: &Plan,
+    planned: &Planned,
+    worker: i32,
+    failures: &mut [Failure],
+) -> sqlx::Result<()> {
+    let given_up: Vec<Key> = failures.iter().filter(|failure| failure.gives_up()).map(|f| f.key.clone()).collect();
+    if !given_up.is_empty() {
+        let (step, statements) = (&planned.step, &planned.statements);
+        let to_error = statements.move_rows(&plan.table.state(&step.from), &plan.table.state(&step.error));
+        sqlx::raw_sql("savepoint watchbell_given_up").execute(&mut *conn).await?;
+        match with_keys(&mut *conn, to_error, &given_up, statements.width()).await {
+            Ok(_) => drop(with_keys(&mut *conn, statements.forget(), &given_up, statements.width()).await?),
+            // a check or a trigger of the table's own
+            Err(sqlx::Error::Database(answer)) => {
+                sqlx::raw_sql("rollback to savepoint watchbell_given_up").execute(&mut *conn).await?;
+                bar(failures, &step.error, answer.message());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let all: Vec<Value> = failures.iter().map(Failure::json).collect();
+    let (watch, step) = (plan.watch.id, &planned.step.from);
+    sqlx::query(FAILED).bind(watch).bind(step).bind(Value::from(all)).bind(worker).execute(conn).await?;
+    Ok(())
+}
+
+/// The same in a transaction of its own, on a connection that handlers do not use: the batch's transaction is gone.
+pub async fn record_apart(
+    own: &PgPool,
+    plan: &Plan,
+    planned: &Planned,
+    worker: i32,
+    mut failures: Vec<Failure>,
+) -> sqlx::Result<()> {
+    let mut transaction = own.begin().await?;
+    let keys = Key::columns(failures.iter().map(|failure| &failure.key), planned.statements.width());
+    let lock = sqlx::query_scalar::<_, Vec<String>>(AssertSqlSafe(planned.statements.lock())).persistent(false);
+    let locked = keys.iter().fold(lock, |lock, column| lock.bind(column)).fetch_all(&mut *transaction).await?;
+    failures.retain(|failure| locked.contains(&failure.key.0));
+    record(&mut transaction, plan, planned, worker, &mut failures).await?;
+    transaction.commit().await
+}
+
+/// Rows whose table refuses their error state wait a while, with that reason.
+fn bar(failures: &mut [Failure], state: &str, message: &str) {
+    for failure in failures.iter_mut().filter(|failure| failure.gives_up()) {
+        failure.delay_ms = Some(BARRED_MS);
+        let (kind, said) = failure.error.take().unwrap_or(("error", String::new()));
+        failure.error = Some((kind, format!("{said}; and it cannot become \"{state}\": {message}")));
+    }
+}
+
+/// Executes one of a step's statements for these rows.
+pub(crate) async fn with_keys(
+    conn: &mut PgConnection,
+    statement: String,
+    keys: &[Key],
+    width: usize,
+) -> sqlx::Result<PgQueryResult> {
+    let query = sqlx::query(AssertSqlSafe(statement)).persistent(false);
+    Key::columns(keys, width).into_iter().fold(query, |query, column| query.bind(column)).execute(conn).await
+}

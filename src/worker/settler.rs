@@ -1,0 +1,223 @@
+//! The settler: writes the verdicts about watched rows, as the flusher does those about runs, step by step.
+//!
+//! Apart from the flusher, since these statements touch people's own tables: a slow trigger there holds up no run.
+
+use std::{collections::BTreeMap, sync::Arc, sync::atomic::Ordering, time::Duration};
+
+use tokio::{
+    sync::mpsc::UnboundedReceiver,
+    time::{self, Instant},
+};
+
+use super::{
+    session::{Session, within},
+    shared::{Phase, Shared},
+};
+use crate::{
+    error::{is_missing_day, is_transient},
+    lifecycle::{
+        finish::Finished,
+        leased::{Became, RowClaim, finish},
+        prune::make_days,
+    },
+    run::{Status, transition::Event, transition::decide},
+};
+
+/// Verdicts in one statement: it joins lists by number, so it is not to be long.
+const BATCH_MAX: usize = 200;
+const AGE_MAX: Duration = Duration::from_millis(5);
+/// How long a verdict waits whose row somebody else has locked.
+const HELD_PAUSE: Duration = Duration::from_millis(10);
+/// How long one waits that the database refuses to take.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+/// How long the last verdicts are tried at the end before they are left to rescue.
+const LAST_TRY: Duration = Duration::from_secs(30);
+
+/// Writes what comes in until the worker is over and nothing is left.
+pub(super) async fn settle(shared: Arc<Shared>, session: Session, inbox: UnboundedReceiver<Finished>) {
+    let mut settler = Settler { shared, session, inbox, waiting: vec![], last_try: None };
+    while settler.gather().await {
+        let batch = std::mem::take(&mut settler.waiting);
+        let (now, later): (Vec<_>, Vec<_>) = batch.into_iter().partition(|one| one.not_before <= Instant::now());
+        settler.waiting = later;
+        for group in by_step(now) {
+            settler.write_all(group).await;
+        }
+        if settler.is_at_the_end() {
+            break;
+        }
+    }
+    settler.session.close().await;
+}
+
+struct Settler {
+    shared: Arc<Shared>,
+    session: Session,
+    inbox: UnboundedReceiver<Finished>,
+    waiting: Vec<Verdict>,
+    last_try: Option<Instant>,
+}
+
+/// A verdict on its way.
+struct Verdict {
+    row: Arc<RowClaim>,
+    finished: Finished,
+    not_before: Instant,
+}
+
+impl Settler {
+    /// Collects what is to be written. False: nothing is left and nothing will come.
+    async fn gather(&mut self) -> bool {
+        let mut came = vec![];
+        if self.waiting.is_empty() {
+            tokio::select! {
+                biased;
+                first = self.inbox.recv() => came.extend(first),
+                () = self.shared.at_least(Phase::Over) => match self.inbox.try_recv() {
+                    Ok(first) => came.push(first),
+                    Err(_) => return false,
+                },
+            }
+        } else {
+            let next = self.waiting.iter().map(|one| one.not_before).min().unwrap_or_else(Instant::now);
+            let _ = time::timeout_at(next, self.inbox.recv_many(&mut came, BATCH_MAX)).await;
+        }
+        let oldest = Instant::now();
+        loop {
+            while let Ok(next) = self.inbox.try_recv() {
+                came.push(next);
+            }
+            let wait = AGE_MAX.saturating_sub(oldest.elapsed());
+            if came.len() >= BATCH_MAX || came.is_empty() || wait.is_zero() || self.shared.in_hand() == 0 {
+                break;
+            }
+            time::sleep(wait.min(Duration::from_millis(1))).await;
+        }
+        let now = Instant::now();
+        self.waiting.extend(came.into_iter().filter_map(|finished| {
+            Some(Verdict { row: Arc::clone(finished.row.as_ref()?), finished, not_before: now })
+        }));
+        true
+    }
+
+    /// Writes verdicts of one step.
+    async fn write_all(&mut self, mut group: Vec<Verdict>) {
+        while !group.is_empty() {
+            let rest = group.split_off(group.len().min(BATCH_MAX));
+            match self.write(&group).await {
+                Ok(became) => self.settled(group, &became),
+                Err(error) if is_transient(&error) || group.len() == 1 => self.failed(group, &error),
+                Err(error) => {
+                    // one of them may be to blame: the others shall not wait for it
+                    tracing::warn!(%error, rows = group.len(), "verdicts could not be written; trying one by one");
+                    for one in group {
+                        let one = vec![one];
+                        match self.write(&one).await {
+                            Ok(became) => self.settled(one, &became),
+                            Err(error) => self.failed(one, &error),
+                        }
+                    }
+                }
+            }
+            group = rest;
+        }
+    }
+
+    async fn write(&mut self, group: &[Verdict]) -> sqlx::Result<Vec<Became>> {
+        let Some(first) = group.first() else { return Ok(vec![]) };
+        let step = first.row.planned();
+        let batch: Vec<(&RowClaim, &Finished)> = group.iter().map(|one| (&*one.row, &one.finished)).collect();
+        let deadline = self.session.deadline();
+        let connection = self.session.connection().await?;
+        let result = within(deadline, async {
+            match finish(connection, step, &batch).await {
+                Err(error) if is_missing_day(&error) => {
+                    make_days(connection).await?;
+                    finish(connection, step, &batch).await
+                }
+                became => became,
+            }
+        })
+        .await;
+        self.session.settle(result)
+    }
+
+    fn settled(&mut self, group: Vec<Verdict>, became: &[Became]) {
+        let mut onward = false;
+        for (mut one, became) in group.into_iter().zip(became) {
+            let (row, verdict) = (&one.row, &one.finished.verdict);
+            let (watch, key) = (&row.plan.watch.name, row.key());
+            match became {
+                Became::Held => {
+                    one.not_before = Instant::now() + HELD_PAUSE;
+                    self.waiting.push(one);
+                    continue;
+                }
+                Became::Moved => {
+                    let to = match verdict.status {
+                        Status::Normal => &row.planned().step.to,
+                        Status::Pending => &row.planned().step.from,
+                        _ => &row.planned().step.error,
+                    };
+                    onward |= row.plan.watch.step(to).is_some();
+                }
+                Became::Changed => {
+                    tracing::info!(watch, ?key, "somebody else had moved or deleted the row: left as it is");
+                }
+                Became::Superseded => tracing::warn!(watch, ?key, "a late verdict was refused: another has the row"),
+            }
+            self.shared.backlog.fetch_sub(1, Ordering::Relaxed);
+        }
+        if onward {
+            self.shared.watching.notify_one();
+        }
+    }
+
+    /// Keeps verdicts that could not be written. A success that the table itself refuses becomes a failure, which is
+    /// tried again like any other; if that is refused too, it is sent until it is taken, or the worker ends.
+    fn failed(&mut self, group: Vec<Verdict>, error: &sqlx::Error) {
+        let pause = if is_transient(error) {
+            tracing::warn!(%error, rows = group.len(), "verdicts about rows could not be written; trying again");
+            Duration::from_millis(50).mul_f64(1.0 + fastrand::f64() * 4.0)
+        } else {
+            REFUSED_PAUSE
+        };
+        for mut one in group {
+            one.not_before = Instant::now() + pause;
+            if !is_transient(error) {
+                let (step, watch) = (&one.row.planned().step, &one.row.plan.watch.name);
+                tracing::error!(watch, key = ?one.row.key(), %error, "the end of a row could not be written");
+                if one.finished.verdict.status == Status::Normal {
+                    let message = format!("could not be moved to \"{}\": {error}", step.to);
+                    let event = Event::Failed { kind: "error", message, after: None };
+                    one.finished.verdict = decide(one.row.standing, event, &step.retry);
+                    one.not_before = Instant::now();
+                }
+            }
+            self.waiting.push(one);
+        }
+    }
+
+    fn is_at_the_end(&mut self) -> bool {
+        if self.shared.phase() < Phase::Over || self.waiting.is_empty() {
+            return false;
+        }
+        let since = *self.last_try.get_or_insert_with(Instant::now);
+        let over = since.elapsed() > LAST_TRY;
+        if over {
+            let rows = self.waiting.len();
+            tracing::error!(rows, "verdicts were not written before the end; their rows will be rescued");
+        }
+        over
+    }
+}
+
+/// Verdicts of one step, and of one version of its plan, together.
+fn by_step(all: Vec<Verdict>) -> impl Iterator<Item = Vec<Verdict>> {
+    let mut groups: BTreeMap<(usize, usize), Vec<Verdict>> = BTreeMap::new();
+    for one in all {
+        let key = (Arc::as_ptr(&one.row.plan).addr(), one.row.step);
+        groups.entry(key).or_default().push(one);
+    }
+    groups.into_values()
+}

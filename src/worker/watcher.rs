@@ -1,0 +1,324 @@
+//! The watcher: works the rows of people's own tables, as `watchbell.watches` says.
+//!
+//! It sleeps until there is a watch at all; a worker without one sends no statement for them. Each step whose handler
+//! this worker has gets a task of its own (`step`), which looks, works and rests by itself, so that nothing that is
+//! wrong with one watch touches another. A heartbeat brings a mark that changes with every edit and every plan: then
+//! the list is read again, and steps of what changed begin anew.
+//!
+//! Handlers use the pool they were given, of which at most eight connections, and never the last two, are in
+//! transactions of the watcher's. What the watcher itself writes goes through a pool of its own.
+
+mod leased;
+mod step;
+mod tally;
+mod transactional;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use sqlx::{
+    ConnectOptions, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tokio::{
+    sync::{Notify, Semaphore},
+    task::JoinSet,
+    time::{self, Instant},
+};
+use tokio_util::sync::CancellationToken;
+
+use self::tally::Tally;
+use super::{
+    session::{SETTINGS, within},
+    shared::{Phase, Shared, locked},
+};
+use crate::{
+    Error,
+    lifecycle::{
+        watch_crashed,
+        watch_plan::{self, Found},
+    },
+    watch::{Mode, Plan, read},
+};
+
+/// Connections of the watcher's own.
+const OWN: u32 = 3;
+/// Transactions of handlers that one process has open at once, however large their pool.
+const OPEN_MAX: u32 = 8;
+/// How long planning one watch may take.
+const PLAN_MAX: Duration = Duration::from_secs(10);
+/// Between two readings of the list without a reason.
+const READ_AGAIN: Duration = Duration::from_secs(60);
+/// Between two writings of what was done.
+const TALLY_PAUSE: Duration = Duration::from_millis(500);
+/// Between two looks for batches of the dead while somebody has died lately.
+const CRASHED_PAUSE: Duration = Duration::from_secs(2);
+
+/// What the other tasks tell the watcher.
+#[derive(Debug, Default)]
+pub(super) struct Hearsay {
+    /// Of the last heartbeat: another one than before means that some watch changed. `None`: there are none.
+    mark: Mutex<Option<i64>>,
+    /// Wakes the watcher.
+    news: Notify,
+    /// Somebody died lately.
+    deaths: std::sync::atomic::AtomicBool,
+    /// Handlers are to stop at once.
+    pub(super) force: CancellationToken,
+}
+
+impl Hearsay {
+    /// A heartbeat was heard.
+    pub(super) fn beat(&self, mark: Option<i64>, deaths: bool) {
+        let was = std::mem::replace(&mut *locked(&self.mark), mark);
+        if was != mark || (deaths && mark.is_some()) {
+            self.deaths.fetch_or(deaths, std::sync::atomic::Ordering::AcqRel);
+            self.news.notify_one();
+        }
+    }
+
+    fn mark(&self) -> Option<i64> {
+        *locked(&self.mark)
+    }
+}
+
+/// What all steps of this worker share.
+#[derive(Debug)]
+struct Site {
+    shared: Arc<Shared>,
+    /// Connections that handlers do not use.
+    own: PgPool,
+    /// One for each transaction that may be open.
+    open: Semaphore,
+    tally: Tally,
+}
+
+/// The steps of one watch at work.
+#[derive(Debug)]
+struct Working {
+    mark: read::Listed,
+    /// Ends the looks of its steps; what they have in hand goes on.
+    end: CancellationToken,
+    /// Wakes its steps, each: a row may have come.
+    wakes: Arc<[Notify]>,
+    /// When its pause ends by itself.
+    resumes: Option<Instant>,
+}
+
+/// Works watches until the worker drains.
+pub(super) async fn watch(shared: Arc<Shared>, pool: PgPool) {
+    tokio::select! {
+        () = some_watch(&shared) => {}
+        () = shared.at_least(Phase::Draining) => return,
+    }
+    let handlers = pool.options().get_max_connections();
+    let open = handlers.saturating_sub(2).clamp(1, OPEN_MAX);
+    let site = Site { own: own(&pool), open: Semaphore::new(open as usize), tally: Tally::default(), shared };
+    let watcher = Watcher { all: Arc::new(site), working: HashMap::new(), steps: JoinSet::new(), seen: None };
+    watcher.work().await;
+}
+
+/// Completes when a heartbeat has seen one.
+async fn some_watch(shared: &Shared) {
+    while shared.watches.mark().is_none() {
+        shared.watches.news.notified().await;
+    }
+}
+
+/// A pool for the watcher's own writing. What it writes may be lost in a crash of the server, which also ends the
+/// transactions that it is about.
+fn own(pool: &PgPool) -> PgPool {
+    let options: PgConnectOptions = (*pool.connect_options()).clone().application_name("watchbell watch");
+    let options = options.options(SETTINGS).options([("synchronous_commit", "off")]);
+    let options = options.log_statements(tracing::log::LevelFilter::Off);
+    PgPoolOptions::new()
+        .max_connections(OWN)
+        .acquire_timeout(PLAN_MAX)
+        .idle_timeout(Duration::from_secs(60))
+        .connect_lazy_with(options)
+}
+
+struct Watcher {
+    all: Arc<Site>,
+    working: HashMap<i64, Working>,
+    steps: JoinSet<()>,
+    /// The mark that the list was read for.
+    seen: Option<i64>,
+}
+
+impl Watcher {
+    async fn work(mut self) {
+        let shared = Arc::clone(&self.all.shared);
+        let mut read_at = Instant::now();
+        let mut crashed_at = Instant::now();
+        while shared.phase() == Phase::Running {
+            let mark = shared.watches.mark();
+            if mark != self.seen || read_at <= Instant::now() {
+                read_at = Instant::now() + READ_AGAIN;
+                match self.read().await {
+                    Ok(()) => self.seen = mark,
+                    Err(error) => {
+                        tracing::warn!(%error, "watches could not be read; trying again");
+                        read_at = Instant::now() + Duration::from_secs(1);
+                    }
+                }
+            }
+            if crashed_at <= Instant::now() {
+                let died = shared.watches.deaths.swap(false, std::sync::atomic::Ordering::AcqRel);
+                crashed_at = Instant::now() + if died { CRASHED_PAUSE } else { READ_AGAIN };
+                self.charge_the_dead().await;
+            }
+            self.resume().await;
+            self.all.tally.write(&self.all).await;
+            let pause = if self.all.tally.is_empty() { READ_AGAIN } else { TALLY_PAUSE };
+            let resumes = self.working.values().filter_map(|working| working.resumes).min();
+            let until = resumes.into_iter().fold((Instant::now() + pause).min(read_at).min(crashed_at), Ord::min);
+            tokio::select! {
+                () = time::sleep_until(until) => {}
+                () = shared.watches.news.notified() => {
+                    if shared.watches.deaths.load(std::sync::atomic::Ordering::Acquire) {
+                        crashed_at = crashed_at.min(Instant::now() + CRASHED_PAUSE);
+                    }
+                }
+                () = shared.watching.notified() => self.wake_all(),
+                () = self.all.tally.begun() => {}
+                () = shared.at_least(Phase::Draining) => {}
+            }
+            while self.steps.try_join_next().is_some() {}
+        }
+        self.drain().await;
+    }
+
+    /// Reads the list, plans what changed, and begins its steps anew.
+    async fn read(&mut self) -> sqlx::Result<()> {
+        let mut conn = self.all.own.acquire().await?;
+        let list = within(PLAN_MAX, read::list(&mut conn)).await?;
+        self.working.retain(|id, working| {
+            let stays = list.iter().any(|listed| listed.id == *id);
+            if !stays {
+                working.end.cancel();
+            }
+            stays
+        });
+        for listed in list {
+            if self.working.get(&listed.id).is_some_and(|working| working.mark == listed && !listed.unplanned) {
+                continue;
+            }
+            let registry = &self.all.shared.executor.registry;
+            let planned = time::timeout(PLAN_MAX, watch_plan::plan(&mut conn, listed.id, registry, listed.unplanned));
+            match planned.await {
+                Ok(Ok(Found::Planned(plan))) => self.begin(listed, Arc::from(plan)),
+                Ok(Ok(Found::Invalid(reason))) => {
+                    tracing::warn!(watch = listed.id, "invalid: {reason}");
+                    self.end(listed.id);
+                }
+                Ok(Ok(Found::Gone)) => self.end(listed.id),
+                Ok(Err(Error::Database(error))) if error.as_database_error().is_none() => return Err(error),
+                Ok(Err(error)) => tracing::warn!(watch = listed.id, %error, "it could not be planned"),
+                Err(_) => {
+                    tracing::warn!(watch = listed.id, "it could not be planned within {PLAN_MAX:?}");
+                    return Err(sqlx::Error::PoolTimedOut); // the connection is in the middle of something
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, id: i64) {
+        if let Some(working) = self.working.remove(&id) {
+            working.end.cancel();
+        }
+        self.tell_plans(|plans| drop(plans.remove(&id)));
+    }
+
+    fn tell_plans(&self, change: impl FnOnce(&mut HashMap<i64, Arc<Plan>>)) {
+        let mut plans = (*self.all.shared.plans()).clone();
+        change(&mut plans);
+        self.all.shared.set_plans(plans);
+    }
+
+    /// Begins the steps of a watch, in place of those that were at work.
+    fn begin(&mut self, mark: read::Listed, plan: Arc<Plan>) {
+        self.end(mark.id);
+        self.tell_plans(|plans| drop(plans.insert(mark.id, Arc::clone(&plan))));
+        let watch = &plan.watch;
+        let resumes = watch.paused_for.filter(|_| watch.paused).map(|wait| Instant::now() + wait);
+        let wakes = plan.steps.iter().map(|_| Notify::new()).collect();
+        let working = Working { mark, end: CancellationToken::new(), wakes, resumes };
+        let modes = plan.steps.iter().map(|planned| planned.mode.map_or("no handler", Mode::word));
+        tracing::debug!(watch = watch.name, table = plan.table.shown(), modes = ?modes.collect::<Vec<_>>(), "planned");
+        for advice in &plan.advice {
+            tracing::debug!(watch = watch.name, "it would be faster with: {advice}");
+        }
+        for (n, planned) in plan.steps.iter().enumerate().filter(|_| !watch.paused) {
+            let Some(mode) = planned.mode else { continue };
+            let step = step::Step {
+                all: Arc::clone(&self.all),
+                plan: Arc::clone(&plan),
+                step: n,
+                end: working.end.clone(),
+                wakes: Arc::clone(&working.wakes),
+            };
+            match mode {
+                Mode::Transactional => drop(self.steps.spawn(transactional::work(step))),
+                Mode::Leased => drop(self.steps.spawn(leased::work(step))),
+            }
+        }
+        self.working.insert(mark.id, working);
+    }
+
+    /// A row may have come, to any watch.
+    fn wake_all(&self) {
+        self.working.values().flat_map(|working| working.wakes.iter()).for_each(Notify::notify_one);
+    }
+
+    async fn resume(&mut self) {
+        let now = Instant::now();
+        for (id, working) in self.working.iter_mut().filter(|(_, working)| working.resumes.is_some_and(|at| at <= now))
+        {
+            working.resumes = None;
+            let resumed = async { watch_plan::resume(&mut *self.all.own.acquire().await?, *id).await };
+            if let Err(error) = resumed.await {
+                tracing::warn!(watch = id, %error, "it could not be resumed; trying again");
+                working.resumes = Some(now + Duration::from_secs(1));
+            }
+        }
+    }
+
+    async fn charge_the_dead(&self) {
+        match watch_crashed::charge(&self.all.own).await {
+            Ok(0) => {}
+            Ok(rows) => {
+                tracing::warn!(rows, "rows were in the hands of a worker that died: each is tried alone");
+                self.wake_all();
+            }
+            Err(error) => tracing::debug!(%error, "batches of dead workers could not be looked for"),
+        }
+    }
+
+    /// Takes nothing more, and waits for what is open: a transaction lasts a few seconds at most.
+    async fn drain(mut self) {
+        self.working.values().for_each(|working| working.end.cancel());
+        let shared = Arc::clone(&self.all.shared);
+        let steps = &mut self.steps;
+        let ended = async { while steps.join_next().await.is_some() {} };
+        let patience = shared.config.drain_timeout.min(shared.config.watch_transaction * 2);
+        tokio::select! {
+            () = ended => {}
+            () = async {
+                tokio::select! {
+                    () = time::sleep(patience) => shared.watches.force.cancel(),
+                    () = shared.watches.force.cancelled() => {}
+                }
+                // as long as a handler has to stop, and a little more for the way back
+                time::sleep(shared.config.grace + Duration::from_millis(500)).await;
+            } => tracing::warn!("handlers of watched rows did not stop in time; their transactions are rolled back"),
+        }
+        self.steps.shutdown().await;
+        self.all.tally.write(&self.all).await;
+        let _ = time::timeout(Duration::from_secs(1), self.all.own.close()).await;
+    }
+}

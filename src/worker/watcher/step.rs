@@ -1,0 +1,140 @@
+//! What the task of a step works with, whatever its mode.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::Notify,
+    time::{self, Instant},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::Site;
+use crate::{
+    lifecycle::{watch_plan, watch_rate},
+    watch::{Plan, Planned},
+};
+
+/// Pause after a look that brought something but not all that was asked for; it doubles up to the poll interval.
+const SOON: Duration = Duration::from_millis(20);
+/// After an error; doubles.
+const AGAIN: Duration = Duration::from_millis(100);
+const AGAIN_MAX: Duration = Duration::from_secs(30);
+
+/// One step of a watch in this worker.
+#[derive(Debug, Clone)]
+pub(super) struct Step {
+    pub(super) all: Arc<Site>,
+    pub(super) plan: Arc<Plan>,
+    pub(super) step: usize,
+    /// It takes nothing more.
+    pub(super) end: CancellationToken,
+    /// Wakes each step of the watch: a row may have come.
+    pub(super) wakes: Arc<[Notify]>,
+}
+
+impl Step {
+    pub(super) fn planned(&self) -> &Planned {
+        &self.plan.steps[self.step]
+    }
+
+    /// Rows of this step ended: wakes the steps that begin where it leads.
+    pub(super) fn lead_on(&self) {
+        let own = &self.planned().step;
+        let next = self.plan.steps.iter().zip(&*self.wakes);
+        let next = next.filter(|(other, _)| [&own.to, &own.error].contains(&&other.step.from));
+        next.for_each(|(_, wake)| wake.notify_one());
+    }
+
+    /// How many rows may start now, up to `want`. Without a rate, all of them.
+    pub(super) async fn allowed(&self, want: i64) -> sqlx::Result<Result<i64, Duration>> {
+        let step = &self.planned().step;
+        match step.rate {
+            None => Ok(Ok(want)),
+            Some(rate) => watch_rate::allow(&self.all.own, self.plan.watch.id, &step.from, rate, want).await,
+        }
+    }
+
+    /// Of those that were allowed these did not start.
+    pub(super) async fn give_back(&self, unused: i64) -> sqlx::Result<()> {
+        let step = &self.planned().step;
+        if step.rate.is_none() || unused < 1 {
+            return Ok(());
+        }
+        watch_rate::give_back(&self.all.own, self.plan.watch.id, &step.from, unused).await
+    }
+
+    /// Says that something went wrong, and whether the table is to be looked up again.
+    pub(super) async fn complain(&self, error: &sqlx::Error, first: bool) {
+        let (watch, from) = (&self.plan.watch.name, &self.planned().step.from);
+        if first {
+            tracing::warn!(watch, step = from, %error, "its rows could not be worked; trying again");
+        }
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        if code.is_some_and(|code| code.starts_with("42") || code.starts_with("3F") || code.starts_with("22")) {
+            self.replan().await;
+        }
+    }
+
+    /// The watch is not what it was when it was planned.
+    pub(super) async fn replan(&self) {
+        let replanned = async { watch_plan::replan(&mut *self.all.own.acquire().await?, self.plan.watch.id).await };
+        if let Err(error) = replanned.await {
+            tracing::debug!(watch = self.plan.watch.name, %error, "it could not be marked for planning");
+        }
+    }
+}
+
+/// How long a step rests: little while rows come, up to its poll interval while none do.
+#[derive(Debug)]
+pub(super) struct Rest {
+    longest: Duration,
+    pause: Duration,
+    failures: u32,
+}
+
+impl Rest {
+    pub(super) fn of(step: &Step) -> Self {
+        Self { longest: step.plan.watch.poll_interval, pause: Duration::ZERO, failures: 0 }
+    }
+
+    /// A look brought rows, though not as many as were asked for.
+    pub(super) fn brought(&mut self) {
+        (self.pause, self.failures) = (SOON.min(self.longest), 0);
+    }
+
+    /// A look brought nothing. One that took long is not repeated soon: looks may take a twentieth of the time.
+    pub(super) fn in_vain(&mut self, took: Duration) {
+        self.failures = 0;
+        self.pause = (self.pause * 2).clamp(SOON.min(self.longest), self.longest).max(took * 20);
+    }
+
+    /// Something went wrong. True: for the first time.
+    pub(super) fn failed(&mut self) -> bool {
+        self.pause = (AGAIN * 2_u32.pow(self.failures.min(10))).min(AGAIN_MAX).mul_f64(0.5 + fastrand::f64() / 2.0);
+        self.failures += 1;
+        self.failures == 1
+    }
+
+    /// So long, and no longer than so.
+    pub(super) fn at_most(&mut self, pause: Duration) {
+        self.pause = self.pause.min(pause);
+    }
+
+    pub(super) fn exactly(&mut self, pause: Duration) {
+        self.pause = pause;
+    }
+
+    /// Rests, until a row may have come or the step ends; after an error, and at least for `least`, to its end.
+    pub(super) async fn rest(&self, step: &Step, least: Duration) {
+        let least = if self.failures == 0 { least.min(self.pause) } else { self.pause };
+        let until = Instant::now() + self.pause;
+        let rest = async {
+            time::sleep(least).await;
+            let _ = time::timeout_at(until, step.wakes[step.step].notified()).await;
+        };
+        tokio::select! {
+            () = rest => {}
+            () = step.end.cancelled() => {}
+        }
+    }
+}

@@ -44,6 +44,29 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Watches
+//!
+//! Tables of people's own whose rows are the queue: see [`Watch`] for how one is made.
+//!
+//! ```no_run
+//! # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
+//! use watchbell::client;
+//!
+//! client::pause_watch(&pool, "hosts", Some("the rack moves"), None).await?;
+//! client::resume_watch(&pool, "hosts").await?;
+//! let counts = client::watch_counts(&pool, "hosts").await?; // how many rows stand in each state
+//! let tried = client::test_watch(&pool, "hosts", 5).await?; // what would be taken, and the missing index
+//! let errors = client::watch_errors(&pool, "hosts", None, 20).await?; // of the last hour
+//! let again = client::retry_watch(&pool, "hosts", 1000).await?; // failed rows, back to where they failed
+//! client::retry_watched_row(&pool, "hosts", &["7"]).await?; // the one with this key
+//! client::wake_watch(&pool, "hosts").await?; // a trigger: new rows are seen at once
+//! client::unwake_watch(&pool, "hosts").await?;
+//! client::unwatch(&pool, "hosts").await?;
+//! # let _ = (counts, tried, errors, again);
+//! # Ok(())
+//! # }
+//! ```
 
 mod activity;
 mod answer;

@@ -45,6 +45,8 @@ jobs! {
     delete_old_audit_rows,
     disable_idle_users,
     delete_expired_secrets,
+    hosts,
+    models,
 }
 
 async fn work(pool: PgPool, form: Form) -> watchbell::Result<()> {

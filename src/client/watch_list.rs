@@ -112,6 +112,8 @@ pub struct WatchRow {
     pub failed: i64,
     /// Attempts that failed and were to be repeated.
     pub retried: i64,
+    /// Rows that somebody else moved or deleted meanwhile, which were left as they were.
+    pub changed: i64,
     /// When the last of these happened.
     pub last_at: Option<DateTime<Utc>>,
 }
@@ -196,6 +198,7 @@ impl WatchRow {
             done: row.try_get("done")?,
             failed: row.try_get("failed")?,
             retried: row.try_get("retried")?,
+            changed: row.try_get("changed")?,
             last_at: row.try_get("last_at")?,
         })
     }

@@ -8,22 +8,6 @@ use crate::error::Result;
 
 /// Stops workers from taking rows of a watch, until a time if given; rows in work go on.
 ///
-/// ```no_run
-/// # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
-/// use watchbell::client;
-///
-/// client::pause_watch(&pool, "hosts", Some("the rack moves"), None).await?;
-/// client::resume_watch(&pool, "hosts").await?;
-/// let again = client::retry_watch(&pool, "hosts", 1000).await?; // failed rows, back to where they failed
-/// client::retry_watched_row(&pool, "hosts", &["7"]).await?; // the one with this key
-/// client::wake_watch(&pool, "hosts").await?; // a trigger: new rows are seen at once
-/// client::unwake_watch(&pool, "hosts").await?;
-/// client::unwatch(&pool, "hosts").await?;
-/// # let _ = again;
-/// # Ok(())
-/// # }
-/// ```
-///
 /// # Errors
 /// [`Error::NotFound`](crate::Error::NotFound) with the nearest name; [`Error::Invalid`](crate::Error::Invalid) if
 /// `until` has passed.

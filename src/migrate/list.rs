@@ -46,11 +46,11 @@ pub(super) const ALL: &[Migration] = migrations![
     20 "0020_callbacks" since 20,
     21 "0021_callback_functions" since 21,
     22 "0022_watches" since 22,
-    23 "0023_watch_rows" since 23,
-    24 "0024_watch_tables" since 24,
-    25 "0025_watch_functions" since 25,
     23 "0023_watch_claims" since 23,
     24 "0024_watch_batches" since 24,
+    25 "0025_watch_rows" since 25,
+    26 "0026_watch_tables" since 26,
+    27 "0027_watch_functions" since 27,
 ];
 
 /// What every schema begins with: the place where migrations are recorded. Harmless when it is there.

@@ -65,10 +65,16 @@ async fn transactional_enqueue_invoices_what_was_committed() {
 }
 
 #[tokio::test]
-async fn jobs_are_declared_and_begin() {
+async fn jobs_are_declared_and_rows_are_worked() {
     let database = Database::empty().await;
     let mut jobs = Example::start("jobs", &database, &[]).await;
     jobs.line("worker 1 has the jobs");
+    let rows = "insert into public.hosts (address) values ('10.0.0.1'); \
+                insert into public.models (name, version) values ('owl', 3)";
+    sqlx::raw_sql(rows).execute(&database.pool).await.unwrap();
+    jobs.line("host 1 is set up");
+    jobs.line("owl 3 is downloaded");
+    jobs.line("owl 3 is trained");
     jobs.interrupt();
     jobs.ends();
 }

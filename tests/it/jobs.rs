@@ -11,6 +11,8 @@ use watchbell::{Status, Worker};
 
 use crate::support::Database;
 use crate::support::ask::one;
+use crate::support::crew::{hand, start};
+use crate::support::watched::work_until;
 
 #[path = "../../examples/jobs/delete_expired_secrets.rs"]
 mod delete_expired_secrets;
@@ -18,6 +20,10 @@ mod delete_expired_secrets;
 mod delete_old_audit_rows;
 #[path = "../../examples/jobs/disable_idle_users.rs"]
 mod disable_idle_users;
+#[path = "../../examples/jobs/hosts.rs"]
+mod hosts;
+#[path = "../../examples/jobs/models.rs"]
+mod models;
 
 /// As in the program.
 #[derive(Clone, Copy)]
@@ -110,6 +116,51 @@ async fn secrets_go_at_the_moment_they_expire() {
     sql(&mut tx, rows).await;
     assert_eq!(delete_expired_secrets::delete(&mut tx).await.unwrap(), 2);
     assert_eq!(names(&mut tx, "select name from secrets order by 1").await, ["endless", "for ever", "soon"]);
+}
+
+#[tokio::test]
+async fn hosts_are_set_up_once_each_in_either_form() {
+    for form in [Form::Rust, Form::Sql] {
+        let database = Database::fresh().await;
+        let mut connection = database.connect().await;
+        sql(&mut connection, hosts::SCHEMA).await;
+        sql(
+            &mut connection,
+            "insert into hosts (address) select '10.0.' || i / 250 || '.' || i % 250 from generate_series(1, 500) i",
+        )
+        .await;
+        sql(&mut connection, "insert into hosts (address, status) values ('old', 'normal'), ('nowhere', 'pending')")
+            .await;
+        let worker = |name| {
+            let hand = hand(&database.pool, name).owner("jobs").transactional("sql", Sql::new(database.pool.clone()));
+            start(hosts::add(hand, form))
+        };
+        let workers = vec![worker("one"), worker("two")];
+        let left = "not exists (select from hosts where status = 'pending') \
+                    or exists (select from watchbell.watch_claims where attempt > 0)";
+        work_until(&database, workers, left).await;
+        let done = "select count(*) from hosts h join inventory i on i.host_id = h.id where h.status = 'normal'";
+        assert_eq!(one::<i64>(&database.pool, done).await, 500);
+        let other: String =
+            one(&database.pool, "select string_agg(address, ' ') from hosts where status <> 'normal'").await;
+        assert_eq!(other, "nowhere", "it fails alone");
+        assert_eq!(one::<i64>(&database.pool, "select count(*) from inventory").await, 500);
+    }
+}
+
+#[tokio::test]
+async fn models_go_through_both_steps_and_train_once() {
+    let database = Database::fresh().await;
+    let mut connection = database.connect().await;
+    sql(&mut connection, models::SCHEMA).await;
+    sql(&mut connection, "insert into models (name, version) select 'owl', i from generate_series(1, 5) i").await;
+    let worker =
+        |name| start(models::add(hand(&database.pool, name).owner("jobs").state(database.pool.clone()), Form::Rust));
+    let workers = vec![worker("one"), worker("two")];
+    work_until(&database, workers, "not exists (select from models where status <> 'normal')").await;
+    let trained = "select format('%s %s %s', count(*), min(progress), max(progress)) from trainings";
+    assert_eq!(one::<String>(&database.pool, trained).await, "5 100 100", "each training was started once");
+    assert_eq!(one::<i64>(&database.pool, "select count(*) from watchbell.watch_claims").await, 0);
 }
 
 #[tokio::test]

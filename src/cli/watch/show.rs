@@ -109,7 +109,8 @@ fn text(shown: &Shown, now: DateTime<Utc>) -> String {
     }
     line("in work", Some(counted(row, row.in_work)));
     line("wait for a retry", Some(counted(row, row.waiting)));
-    let so_far = format!("{} moved on, {} given up, {} tried again", row.done, row.failed, row.retried);
+    let changed = if row.changed == 0 { String::new() } else { format!(", {} changed meanwhile", row.changed) };
+    let so_far = format!("{} moved on, {} given up, {} tried again{changed}", row.done, row.failed, row.retried);
     line("so far", Some(so_far));
     line("last", row.last_at.map(|at| time(Some(at))));
     line("key", row.key_columns.as_ref().map(|key| key.join(", ")));

@@ -10,7 +10,7 @@ select w.id, w.name, w.table_name, w.key_columns, w.status_column, w.since_colum
      from watchbell.watch_steps(w) with ordinality s
      left join lateral (select p from jsonb_array_elements(coalesce(w.plan->'steps', '[]')) p
                         where p->>'from' = s.from_state limit 1) p on true)::text as steps,
-    v.in_work, v.waiting, v.capped, v.done, v.failed, v.retried, v.last_at
+    v.in_work, v.waiting, v.capped, v.done, v.failed, v.retried, v.changed, v.last_at
 from watchbell.watches w
 join watchbell.watch_status v on v.name = w.name
 where ($1::text is null or w.status = $1)

@@ -94,6 +94,7 @@ begin
     delete from watchbell.watch_claims c where c.watch_id = old.id;
     delete from watchbell.worker_batches b where b.watch_id = old.id;
     delete from watchbell.watch_totals t where t.watch_id = old.id;
+    delete from watchbell.watch_rates r where r.watch_id = old.id;
     return null;
 end $$;
 create trigger watches_gone after delete on watchbell.watches
@@ -404,7 +405,8 @@ select w.name, w.table_name, w.status, w.error,
                        group by 1 order by min(x.n)) end as handlers,
        jsonb_array_length(coalesce(w.transitions, '[null]')) as steps,
        c.in_work, c.waiting, c.n > 10000 as capped,
-       coalesce(t.done, 0) as done, coalesce(t.failed, 0) as failed, coalesce(t.retried, 0) as retried, t.last_at,
+       coalesce(t.done, 0) as done, coalesce(t.failed, 0) as failed, coalesce(t.retried, 0) as retried,
+       coalesce(t.changed, 0) as changed, t.last_at,
        w.paused_at, w.paused_by, case when isfinite(w.paused_until) then w.paused_until end as paused_until, w.pause_note,
        w.planned_at
 from watchbell.watches w
@@ -413,7 +415,7 @@ cross join lateral (
     from (select c.claimed_by from watchbell.watch_claims c where c.watch_id = w.id limit 10001) x) c
 left join lateral (
     select sum(t.done)::bigint as done, sum(t.failed)::bigint as failed, sum(t.retried)::bigint as retried,
-           max(t.last_at) as last_at
+           sum(t.changed)::bigint as changed, max(t.last_at) as last_at
     from watchbell.watch_totals t where t.watch_id = w.id) t on true;
 
 comment on view watchbell.watch_status is 'Each watch: how it works, what is in work, and what became of its rows so far.';
@@ -430,6 +432,7 @@ comment on column watchbell.watch_status.capped is 'There are more than 10,000 o
 comment on column watchbell.watch_status.done is 'Rows moved on so far; a row of three steps counts three times.';
 comment on column watchbell.watch_status.failed is 'Rows given up so far.';
 comment on column watchbell.watch_status.retried is 'Attempts that failed and were to be repeated.';
+comment on column watchbell.watch_status.changed is 'Rows that somebody else moved or deleted meanwhile, which were left as they were.';
 comment on column watchbell.watch_status.last_at is 'When the last of these happened.';
 comment on column watchbell.watch_status.paused_at is 'Since when no row is taken.';
 comment on column watchbell.watch_status.paused_by is 'Who paused it.';

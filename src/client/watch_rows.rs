@@ -44,7 +44,8 @@ pub struct WatchCount {
 /// # Errors
 /// [`Error::NotFound`](crate::Error::NotFound); [`Error::Conflict`](crate::Error::Conflict) if its table is gone.
 pub async fn watch_counts(executor: impl PgExecutor<'_>, watch: &str) -> Result<Vec<WatchCount>> {
-    let call = sqlx::query("select * from watchbell.watch_counts($1)").bind(watch);
+    let statement = "select c.state, c.role, c.rows, c.capped, c.oldest from watchbell.watch_counts($1) c";
+    let call = sqlx::query(statement).bind(watch);
     let rows = answer("watch", watch, call.fetch_all(executor).await)?;
     let read = |row: &PgRow| -> sqlx::Result<WatchCount> {
         Ok(WatchCount {

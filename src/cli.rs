@@ -16,6 +16,7 @@ mod handlers;
 mod migrate;
 mod output;
 mod queue;
+mod repeat;
 mod runs;
 mod schedule;
 mod status;
@@ -96,6 +97,9 @@ enum Command {
     /// When an expression fires; no database needed.
     #[command(subcommand)]
     Cron(cron::Verb),
+    /// Tables of your own whose rows are the queue.
+    #[command(subcommand)]
+    Watch(watch::Verb),
     /// Occurrences of work: waiting, running and over.
     #[command(subcommand)]
     Runs(runs::Verb),
@@ -211,6 +215,7 @@ async fn brief(command: Command, setting: &Setting) -> Result<ExitCode> {
         Command::Enqueue(args) => enqueue::run(*args, setting).await,
         Command::Cron(verb) => cron::run(verb, setting).await,
         Command::Schedule(verb) => schedule::run(verb, setting).await,
+        Command::Watch(verb) => watch::run(verb, setting).await,
         Command::Runs(verb) => runs::run(verb, setting).await,
         Command::Queue(verb) => queue::run(verb, setting).await,
         Command::Handlers(verb) => handlers::run(verb, setting).await,

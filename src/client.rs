@@ -44,6 +44,29 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Watches
+//!
+//! Tables of people's own whose rows are the queue: see [`Watch`] for how one is made.
+//!
+//! ```no_run
+//! # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
+//! use watchbell::client;
+//!
+//! client::pause_watch(&pool, "hosts", Some("the rack moves"), None).await?;
+//! client::resume_watch(&pool, "hosts").await?;
+//! let counts = client::watch_counts(&pool, "hosts").await?; // how many rows stand in each state
+//! let tried = client::test_watch(&pool, "hosts", 5).await?; // what would be taken, and the missing index
+//! let errors = client::watch_errors(&pool, "hosts", None, 20).await?; // of the last hour
+//! let again = client::retry_watch(&pool, "hosts", 1000).await?; // failed rows, back to where they failed
+//! client::retry_watched_row(&pool, "hosts", &["7"]).await?; // the one with this key
+//! client::wake_watch(&pool, "hosts").await?; // a trigger: new rows are seen at once
+//! client::unwake_watch(&pool, "hosts").await?;
+//! client::unwatch(&pool, "hosts").await?;
+//! # let _ = (counts, tried, errors, again);
+//! # Ok(())
+//! # }
+//! ```
 
 mod activity;
 mod answer;
@@ -51,9 +74,11 @@ mod attention;
 mod backfill;
 mod check;
 mod declaration;
+mod declared;
 mod new_run;
 mod new_runs;
 mod new_schedule;
+mod new_watch;
 mod queue;
 mod queue_list;
 mod queues;
@@ -66,6 +91,10 @@ mod schedule_list;
 mod schedule_steer;
 mod status;
 mod wait;
+mod watch;
+mod watch_list;
+mod watch_rows;
+mod watch_steer;
 mod when;
 mod worker_list;
 
@@ -78,10 +107,12 @@ pub use crate::run::RunId;
 pub use activity::{Activity, ActivityRow, act_for};
 pub use attention::{AttentionRow, Severity, attention};
 pub use backfill::{Backfill, backfill};
-pub use declaration::{Declaration, Declared};
+pub use declaration::Declaration;
+pub use declared::{Declared, DeclaredWatches};
 pub use new_run::NewRun;
 pub use new_runs::{RUNS_MAX, insert_many};
 pub use new_schedule::{Change, NewSchedule};
+pub use new_watch::NewWatch;
 pub use queue::Queue;
 pub use queue_list::{LimitRow, QueueRow, limits, queues};
 pub use queues::{drain, pause_queue, resume_queue, undrain};
@@ -93,6 +124,10 @@ pub use schedule_list::{ScheduleRow, Schedules};
 pub use schedule_steer::{cancel_schedule, pause, resume, run_now, run_now_with, skip_next, unschedule};
 pub use status::{FailureRow, RunningRow, StatusReport, UpcomingRow, status};
 pub use wait::wait;
+pub use watch::{Step, Watch};
+pub use watch_list::{WatchRow, WatchStep, Watches};
+pub use watch_rows::{WatchCount, WatchError, WatchTrial, test_watch, watch_counts, watch_errors};
+pub use watch_steer::{pause_watch, resume_watch, retry_watch, retry_watched_row, unwake_watch, unwatch, wake_watch};
 pub use when::{Moment, When, cron, fixed_delay, fixed_rate, once};
 pub use worker_list::{HandlerRow, WorkerRow, handlers, known_handlers, worker, workers};
 

@@ -173,7 +173,7 @@ mod server;
 #[cfg(feature = "bin")]
 mod telemetry;
 
-pub use client::{When, cron, fixed_delay, fixed_rate, once};
+pub use client::{Watch, When, cron, fixed_delay, fixed_rate, once};
 pub use duration::{days, hours, millis, minutes, seconds};
 pub use error::{Error, Result};
 pub use handler::{

@@ -29,7 +29,6 @@ mod runs;
 use ::metrics::Unit;
 
 pub(crate) use engine::{Look, PollMeter, Waker, db_error, fired, woken};
-#[expect(unused_imports, reason = "for the engine of watches")]
 pub(crate) use engine::{watch_poll, watch_rows};
 pub use list::{ALL, OTHER};
 pub(crate) use record::{count, record, set};

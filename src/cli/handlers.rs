@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use super::Setting;
 use super::output::{note, time};
 use super::queue::whole_seconds;
-use super::watch::Watch;
+use super::repeat::Repeat;
 use crate::client::{self, HandlerRow};
 use crate::error::Result;
 use crate::nearest::did_you_mean;
@@ -25,13 +25,13 @@ pub(super) struct ListArgs {
     #[arg(long)]
     unserved: bool,
     #[command(flatten)]
-    watch: Watch,
+    repeat: Repeat,
 }
 
 pub(super) async fn run(verb: Verb, setting: &Setting) -> Result<ExitCode> {
     let Verb::List(args) = verb;
     let mut connection = setting.connect(&setting.database()?).await?;
-    args.watch
+    args.repeat
         .show(setting, async || {
             let mut rows = client::handlers(&mut connection).await?;
             if args.unserved {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::Setting;
 use super::output::{note, optional, time};
-use super::watch::Watch;
+use super::repeat::Repeat;
 use crate::client::{self, QueueRow};
 use crate::duration;
 use crate::error::Result;
@@ -28,7 +28,7 @@ pub(super) enum Verb {
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {
     #[command(flatten)]
-    watch: Watch,
+    repeat: Repeat,
 }
 
 #[derive(Debug, Args)]
@@ -58,7 +58,7 @@ pub(super) async fn run(verb: Verb, setting: &Setting) -> Result<ExitCode> {
 
 async fn list(args: &ListArgs, setting: &Setting) -> Result<()> {
     let mut connection = setting.connect(&setting.database()?).await?;
-    args.watch
+    args.repeat
         .show(setting, async || {
             let rows = client::queues(&mut connection).await?;
             setting.output.list(
@@ -90,7 +90,7 @@ pub(super) fn whole_seconds(duration: TimeDelta) -> String {
 
 async fn limits(args: &ListArgs, setting: &Setting) -> Result<()> {
     let mut connection = setting.connect(&setting.database()?).await?;
-    args.watch
+    args.repeat
         .show(setting, async || {
             let rows = client::limits(&mut connection).await?;
             setting.output.list(

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::Setting;
 use super::output::{note, optional, time};
-use super::watch::Watch;
+use super::repeat::Repeat;
 use super::{value, wait};
 use crate::client::{self, Cancelled, RunError, RunRow, Runs};
 use crate::duration;
@@ -57,7 +57,7 @@ pub(super) struct ListArgs {
     #[arg(long, value_name = "ID", value_parser = value::run_id)]
     before: Option<RunId>,
     #[command(flatten)]
-    watch: Watch,
+    repeat: Repeat,
 }
 
 #[derive(Debug, Args)]
@@ -140,7 +140,7 @@ async fn list(args: ListArgs, setting: &Setting) -> Result<()> {
         page = page.before(id);
     }
     let mut connection = setting.connect(&setting.database()?).await?;
-    args.watch
+    args.repeat
         .show(setting, async || {
             let rows = page.fetch(&mut connection).await?;
             print(&rows, setting)?;

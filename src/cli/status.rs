@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::output::{Column, optional, plain, time};
 use super::queue::{counted, whole_seconds};
-use super::watch::Watch;
+use super::repeat::Repeat;
 use super::{Setting, exit, workers};
 use crate::client::{self, AttentionRow, QueueRow, StatusReport};
 use crate::error::Result;
@@ -21,14 +21,14 @@ const WORKERS: usize = 10;
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
     #[command(flatten)]
-    watch: Watch,
+    repeat: Repeat,
 }
 
 pub(super) async fn run(args: &StatusArgs, setting: &Setting) -> Result<ExitCode> {
     let url = setting.database()?;
     let mut connection = setting.connect(&url).await?;
     let quiet = Cell::new(true);
-    args.watch
+    args.repeat
         .show(setting, async || {
             let report = client::status(&mut connection).await?;
             quiet.set(report.attention.is_empty());

@@ -1,35 +1,131 @@
-//! `--watch`: a list again and again, until Ctrl-C.
+//! `watchbell watch`: tables of people's own whose rows are the queue.
 
-use std::time::Duration;
+mod add;
+mod show;
+mod steer;
+mod test;
 
-use clap::Args;
-use tokio::time::sleep;
+use std::process::ExitCode;
 
-use super::Setting;
-use super::value;
+use clap::{Args, Subcommand};
+
+use super::output::{note, optional, time};
+use super::repeat::Repeat;
+use super::{Setting, value};
+use crate::client::{WatchRow, Watches};
 use crate::error::Result;
 
-/// The option of lists that show what changes.
-#[derive(Debug, Clone, Args)]
-pub(super) struct Watch {
-    /// List it again every so often, until Ctrl-C [default: 2s].
-    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "2s",
-          value_parser = value::seconds(1..=86_400))]
-    watch: Option<Duration>,
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Watch a table: rows in one state are handled and moved to another.
+    Add(Box<add::AddArgs>),
+    /// List watches by name.
+    List(ListArgs),
+    /// Show one: its states and handlers, how many rows stand where, what is missing and what failed.
+    Show(show::ShowArgs),
+    /// Say what a worker would take and how it would find it; nothing is taken.
+    Test(test::TestArgs),
+    /// Take no more rows of it; those in work go on.
+    Pause(steer::PauseArgs),
+    /// Take rows of it again.
+    Resume(steer::ResumeArgs),
+    /// Put rows that failed back to where they failed.
+    Retry(steer::RetryArgs),
+    /// Delete watches; the rows of their tables stay as they are.
+    Remove(steer::RemoveArgs),
 }
 
-impl Watch {
-    /// Calls it once, or until nobody reads it any more; on a terminal each time on an empty screen.
-    pub(super) async fn show(&self, setting: &Setting, mut list: impl AsyncFnMut() -> Result<()>) -> Result<()> {
-        loop {
-            if self.watch.is_some() && setting.output.is_terminal() {
-                setting.output.write("\x1b[H\x1b[2J\x1b[3J")?;
-            }
-            list().await?;
-            match self.watch {
-                Some(pause) if !setting.output.is_closed() => sleep(pause).await,
-                _ => return Ok(()),
-            }
-        }
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    /// Only with this status.
+    #[arg(long, value_parser = ["pending", "normal", "invalid"])]
+    status: Option<String>,
+    /// How many at most, 1 to 1000.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = value::number(1..=1000))]
+    limit: u32,
+    /// Only those after this name: the last of the page before.
+    #[arg(long, value_name = "NAME")]
+    after: Option<String>,
+    #[command(flatten)]
+    repeat: Repeat,
+}
+
+pub(super) async fn run(verb: Verb, setting: &Setting) -> Result<ExitCode> {
+    match verb {
+        Verb::Add(args) => add::add(*args, setting).await?,
+        Verb::List(args) => list(args, setting).await?,
+        Verb::Show(args) => show::show(args, setting).await?,
+        Verb::Test(args) => test::test(args, setting).await?,
+        Verb::Pause(args) => steer::pause(args, setting).await?,
+        Verb::Resume(args) => steer::resume(args, setting).await?,
+        Verb::Retry(args) => steer::retry(args, setting).await?,
+        Verb::Remove(args) => steer::remove(args, setting).await?,
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list(args: ListArgs, setting: &Setting) -> Result<()> {
+    let mut page = Watches::new().limit(args.limit);
+    if let Some(status) = args.status {
+        page = page.status(status);
+    }
+    if let Some(name) = args.after {
+        page = page.after(name);
+    }
+    let mut connection = setting.connect(&setting.database()?).await?;
+    args.repeat
+        .show(setting, async || {
+            let rows = page.fetch(&mut connection).await?;
+            print(&rows, setting)?;
+            if let Some(last) = rows.last().filter(|_| rows.len() == args.limit as usize) {
+                note(&format!("there may be more: --after {}", last.name));
+            }
+            Ok(())
+        })
+        .await
+}
+
+fn print(rows: &[WatchRow], setting: &Setting) -> Result<()> {
+    setting.output.list(
+        rows,
+        &[
+            ("NAME", |row| row.name.clone()),
+            ("TABLE", |row| row.table_name.clone()),
+            ("STATES", states),
+            ("STATUS", |row| state(row).to_owned()),
+            ("WORKING", |row| counted(row, row.in_work)),
+            ("WAITING", |row| counted(row, row.waiting)),
+            ("DONE", |row| row.done.to_string()),
+            ("FAILED", |row| row.failed.to_string()),
+            ("LAST", |row| time(row.last_at)),
+            ("ERROR", |row| optional(&row.error).chars().take(80).collect()),
+        ],
+        |row| row.name.clone(),
+    )
+}
+
+/// The state of the watch itself, not of its rows.
+fn state(row: &WatchRow) -> &str {
+    if row.paused_at.is_some() { "paused" } else { &row.status }
+}
+
+/// The way of a row that succeeds, as far as the steps follow one another.
+fn states(row: &WatchRow) -> String {
+    let mut text = String::new();
+    let mut at: Option<&str> = None;
+    for step in &row.steps {
+        match at {
+            Some(state) if state == step.from => {}
+            Some(_) => text.push_str(&format!(", {}", step.from)),
+            None => text.push_str(&step.from),
+        }
+        text.push_str(&format!(" -> {}", step.to));
+        at = Some(&step.to);
+    }
+    text
+}
+
+/// At most 10,000 claims are looked at; then it is at least this many.
+fn counted(row: &WatchRow, n: i64) -> String {
+    if row.capped { format!("{n}+") } else { n.to_string() }
 }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::output::{note, time};
 use super::queue::whole_seconds;
-use super::watch::Watch;
+use super::repeat::Repeat;
 use super::{Setting, exit, value};
 use crate::client::{self, WorkerRow};
 use crate::error::{Error, Result};
@@ -37,7 +37,7 @@ pub(super) struct ListArgs {
     #[arg(long)]
     all: bool,
     #[command(flatten)]
-    watch: Watch,
+    repeat: Repeat,
 }
 
 #[derive(Debug, Args)]
@@ -75,7 +75,7 @@ pub(super) async fn run(verb: Verb, setting: &Setting) -> Result<ExitCode> {
 
 async fn list(args: &ListArgs, setting: &Setting) -> Result<()> {
     let mut connection = setting.connect(&setting.database()?).await?;
-    args.watch
+    args.repeat
         .show(setting, async || {
             let rows = client::workers(&mut connection, args.all).await?;
             setting.output.list(

@@ -1,30 +1,27 @@
-//! All schedules of a program, declared at each start: one transaction under the program's name.
+//! All schedules and watches of a program, declared at each start: one transaction under the program's name.
 //!
-//! **In** the schedules that a program has, its name (the owner) and the version of its release. **Out** the
-//! rows of `schedules` that say the same, `managed_by` the owner; those of the owner that are no longer
-//! declared are named, or removed if asked. **Lock** an advisory lock for all declarations, so that replicas
-//! take turns, then the rows by id, until the commit. Whoever else holds one of them is waited for, 5 s at a
-//! time and three times. **Crash** before the commit: nothing is declared.
+//! **In** the schedules and watches that a program has, its name (the owner) and the version of its release. **Out**
+//! the rows of `schedules` and `watches` that say the same, `managed_by` the owner; those of the owner that are no
+//! longer declared are named, or removed if asked. **Lock** an advisory lock for all declarations, so that replicas
+//! take turns, then the schedules by id, then the watches by id, until the commit. Whoever else holds one of them is
+//! waited for, 5 s at a time and three times. **Crash** before the commit: nothing is declared.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::error::DatabaseError;
+use sqlx::postgres::PgDatabaseError;
 use sqlx::{Connection, PgConnection, Row};
 
-use super::{Change, NewSchedule, check};
+use super::{Change, Declared, DeclaredWatches, NewSchedule, NewWatch, check};
 use crate::db::Named;
 use crate::error::{Error, Result};
 use crate::lifecycle::register;
 
-const LOCK: &str = include_str!("../sql/client/declared_lock.sql");
-const ADOPT: &str = include_str!("../sql/client/declared_adopt.sql");
-const REMOVE: &str = include_str!("../sql/client/declared_remove.sql");
-
 /// How often the transaction is tried.
 const TRIES: u32 = 3;
 
-/// The most schedules in one declaration.
-const SCHEDULES_MAX: usize = 10_000;
+/// The most schedules, and the most watches, in one declaration.
+const ITEMS_MAX: usize = 10_000;
 
 /// All schedules that one program declares, under its own name.
 ///
@@ -53,38 +50,9 @@ pub struct Declaration {
     adopt: bool,
     remove_undeclared: bool,
     schedules: Vec<NewSchedule>,
+    watches: Vec<NewWatch>,
     /// Handlers of the declaring worker: nothing warns that nobody has them.
     handlers: Vec<String>,
-}
-
-/// What a declaration did, schedule by schedule.
-///
-/// ```no_run
-/// # async fn example(pool: sqlx::PgPool) -> watchbell::Result<()> {
-/// use watchbell::client::{Declaration, Declared, NewSchedule};
-/// use watchbell::cron;
-///
-/// let declaration = Declaration::of("billing").schedule(NewSchedule::new("invoices", cron("@daily"), "invoices"));
-/// let Declared { inserted, updated, unchanged, .. } = declaration.apply(&mut *pool.acquire().await?).await?;
-/// println!("new {inserted:?}, changed {updated:?}, as before {unchanged:?}");
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Declared {
-    /// There was none of this name.
-    pub inserted: Vec<String>,
-    /// Its definition is the new one.
-    pub updated: Vec<String>,
-    /// Its definition was the same already.
-    pub unchanged: Vec<String>,
-    /// A newer release declared it; it stays as that left it.
-    pub newer: Vec<String>,
-    /// The owner has it, and this declaration does not: it goes on firing.
-    pub undeclared: Vec<String>,
-    /// It was undeclared, and deleted because [`Declaration::remove_undeclared`] asked for it.
-    pub removed: Vec<String>,
 }
 
 /// A row that stands already.
@@ -103,6 +71,7 @@ impl Declaration {
             adopt: false,
             remove_undeclared: false,
             schedules: vec![],
+            watches: vec![],
             handlers: vec![],
         }
     }
@@ -144,20 +113,35 @@ impl Declaration {
         self.schedules.push(schedule);
     }
 
+    /// Adds a watch. Its own `managed_by` and `declared_version` are replaced by this declaration's.
+    #[must_use]
+    pub fn watch(mut self, watch: NewWatch) -> Self {
+        self.push_watch(watch);
+        self
+    }
+
+    pub(crate) fn push_watch(&mut self, watch: NewWatch) {
+        self.watches.push(watch);
+    }
+
     /// Makes these handlers known with the declaration; `names` sorted.
     pub(crate) fn knowing(mut self, names: Vec<String>) -> Self {
         self.handlers = names;
         self
     }
 
-    /// Name and handler of each schedule.
-    pub(crate) fn jobs(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.schedules.iter().map(|schedule| (schedule.name.as_str(), schedule.handler.as_str()))
+    /// Who is declared to have work for which handler.
+    pub(crate) fn jobs(&self) -> impl Iterator<Item = (String, &str)> {
+        let of_schedules = self.schedules.iter().map(|schedule| (schedule.subject(), schedule.handler.as_str()));
+        let of_watch = |watch: &NewWatch, handler| (watch.subject(), handler);
+        let of_watches =
+            self.watches.iter().flat_map(move |watch| watch.handlers().into_iter().map(move |h| of_watch(watch, h)));
+        of_schedules.chain(of_watches)
     }
 
     /// Whether nothing is declared.
     pub fn is_empty(&self) -> bool {
-        self.schedules.is_empty()
+        self.schedules.is_empty() && self.watches.is_empty()
     }
 
     /// Whether undeclared schedules are to be removed.
@@ -179,18 +163,8 @@ impl Declaration {
             let problem = format!("\"{}\" must have 1 to 256 bytes", check::shown(&self.owner));
             return Err(Error::invalid("owner", problem));
         }
-        if self.schedules.len() > SCHEDULES_MAX {
-            let problem = format!("{} are declared, more than the limit of {SCHEDULES_MAX}", self.schedules.len());
-            return Err(Error::invalid("schedules", problem));
-        }
-        let mut names = BTreeSet::new();
-        for schedule in &self.schedules {
-            schedule.check()?;
-            if !names.insert(&schedule.name) {
-                return Err(Error::invalid(schedule.subject(), "is declared twice"));
-            }
-        }
-        Ok(())
+        check_all(&self.schedules)?;
+        check_all(&self.watches)
     }
 
     /// Makes the rows say what is declared, all of them or none.
@@ -204,14 +178,14 @@ impl Declaration {
         loop {
             let problem = match self.attempt(conn).await {
                 Ok(Some(declared)) => return Ok(declared),
-                Ok(None) => "a schedule of a declared name appeared meanwhile".to_owned(),
+                Ok(None) => "one of a declared name appeared meanwhile".to_owned(),
                 Err(Error::Database(sqlx::Error::Database(e))) if is_lock_trouble(&*e) => e.message().to_owned(),
                 Err(error) => return Err(error),
             };
             if tries == TRIES {
                 return Err(Error::Conflict(format!(
-                    "the schedules of \"{}\" could not be declared in {TRIES} tries, because other sessions lock or \
-                     change them: {problem}",
+                    "what \"{}\" declares could not be declared in {TRIES} tries, because other sessions lock or change \
+                     it: {problem}",
                     self.owner
                 )));
             }
@@ -219,7 +193,7 @@ impl Declaration {
         }
     }
 
-    /// One transaction; `None` when a schedule of a declared name appeared meanwhile.
+    /// One transaction; `None` when one of a declared name appeared meanwhile.
     async fn attempt(&self, conn: &mut PgConnection) -> Result<Option<Declared>> {
         let mut tx = conn.begin().await?;
         // one at a time: replicas start together; two statements, as the second must see what the first waited for
@@ -232,34 +206,41 @@ impl Declaration {
         if !self.handlers.is_empty() {
             register::make_known(&mut tx, &self.handlers).await.named()?;
         }
-        let standing = self.lock(&mut tx).await?;
-        let foreign = self.foreign(&standing)?;
+        let Some(schedules) = self.declare(&self.schedules, &mut tx).await? else { return Ok(None) };
+        let Some(watches) = self.declare(&self.watches, &mut tx).await? else { return Ok(None) };
+        tx.commit().await?;
+        Ok(Some(Declared::of(schedules, watches)))
+    }
+
+    /// All of one kind.
+    async fn declare<T: Item>(&self, items: &[T], tx: &mut PgConnection) -> Result<Option<DeclaredWatches>> {
+        let standing = self.lock(items, tx).await?;
+        let foreign = self.foreign(items, &standing)?;
         if !foreign.is_empty() {
-            sqlx::query(ADOPT).bind(foreign).execute(&mut *tx).await.named()?;
+            sqlx::query(T::ADOPT).bind(foreign).execute(&mut *tx).await.named()?;
         }
-        let mut declared = Declared::default();
-        for schedule in &self.schedules {
-            let name = schedule.name.clone();
+        let mut declared = DeclaredWatches::default();
+        for item in items {
+            let name = item.name().to_owned();
             if standing.get(&name).is_some_and(|row| self.owns(row) && row.declared_version > self.version) {
                 declared.newer.push(name);
                 continue;
             }
-            let wanted = schedule.clone().managed_by(&self.owner).declared_version(self.version);
-            match wanted.upsert(&mut *tx).await.map_err(|error| of(schedule, error))? {
+            let change = item.declare(&self.owner, self.version, tx).await;
+            match change.map_err(|error| of(&item.subject(), error))? {
                 Change::Inserted => declared.inserted.push(name),
                 _ if !standing.contains_key(&name) => return Ok(None), // whose it is was not looked at
                 Change::Updated => declared.updated.push(name),
                 Change::Unchanged => declared.unchanged.push(name),
             }
         }
-        self.leave(&standing, &mut declared, &mut tx).await?;
-        tx.commit().await?;
+        self.leave(items, &standing, &mut declared, tx).await?;
         Ok(Some(declared))
     }
 
-    async fn lock(&self, tx: &mut PgConnection) -> Result<BTreeMap<String, Standing>> {
-        let names: Vec<&str> = self.schedules.iter().map(|schedule| schedule.name.as_str()).collect();
-        let rows = sqlx::query(LOCK).bind(names).bind(&self.owner).fetch_all(tx).await.named()?;
+    async fn lock<T: Item>(&self, items: &[T], tx: &mut PgConnection) -> Result<BTreeMap<String, Standing>> {
+        let names: Vec<&str> = items.iter().map(Item::name).collect();
+        let rows = sqlx::query(T::LOCK).bind(names).bind(&self.owner).fetch_all(tx).await.named()?;
         let standing = |row: &sqlx::postgres::PgRow| {
             let declared_version = row.try_get::<Option<i64>, _>(3)?.unwrap_or(0);
             Ok((row.try_get(1)?, Standing { id: row.try_get(0)?, managed_by: row.try_get(2)?, declared_version }))
@@ -272,10 +253,10 @@ impl Declaration {
     }
 
     /// Declared ones that somebody else manages: refused, or those to be adopted.
-    fn foreign(&self, standing: &BTreeMap<String, Standing>) -> Result<Vec<i64>> {
+    fn foreign<T: Item>(&self, items: &[T], standing: &BTreeMap<String, Standing>) -> Result<Vec<i64>> {
         let mut foreign = vec![];
-        for schedule in &self.schedules {
-            let Some(row) = standing.get(&schedule.name).filter(|row| !self.owns(row)) else { continue };
+        for item in items {
+            let Some(row) = standing.get(item.name()).filter(|row| !self.owns(row)) else { continue };
             if !self.adopt {
                 let whose = match &row.managed_by {
                     Some(other) => format!("is managed by \"{}\"", check::shown(other)),
@@ -283,7 +264,7 @@ impl Declaration {
                 };
                 return Err(Error::Conflict(format!(
                     "{} {whose}, so \"{}\" does not change it; take it over with adopt(true), or choose another name",
-                    schedule.subject(),
+                    item.subject(),
                     self.owner
                 )));
             }
@@ -293,13 +274,14 @@ impl Declaration {
     }
 
     /// Names, or removes, what the owner has and does not declare; nothing that a newer release declared.
-    async fn leave(
+    async fn leave<T: Item>(
         &self,
+        items: &[T],
         standing: &BTreeMap<String, Standing>,
-        declared: &mut Declared,
+        declared: &mut DeclaredWatches,
         tx: &mut PgConnection,
     ) -> Result<()> {
-        let names: BTreeSet<&str> = self.schedules.iter().map(|schedule| schedule.name.as_str()).collect();
+        let names: BTreeSet<&str> = items.iter().map(Item::name).collect();
         let left = standing.iter().filter(|(name, row)| {
             self.owns(row) && row.declared_version <= self.version && !names.contains(name.as_str())
         });
@@ -307,11 +289,93 @@ impl Declaration {
         if !self.remove_undeclared {
             declared.undeclared = left;
         } else if !ids.is_empty() {
-            sqlx::query(REMOVE).bind(ids).execute(tx).await.named()?;
+            sqlx::query(T::REMOVE).bind(ids).execute(tx).await.named()?;
             declared.removed = left;
         }
         Ok(())
     }
+}
+
+/// What is declared: schedules and watches alike.
+trait Item {
+    /// The rows of these names and all of an owner, locked.
+    const LOCK: &'static str;
+    /// Forgets the version of those that change hands.
+    const ADOPT: &'static str;
+    /// Deletes.
+    const REMOVE: &'static str;
+    /// What several are called.
+    const KIND: &'static str;
+
+    fn name(&self) -> &str;
+
+    fn subject(&self) -> String;
+
+    fn check(&self) -> Result<()>;
+
+    /// Makes the row say the same, as of this owner and version.
+    async fn declare(&self, owner: &str, version: i64, tx: &mut PgConnection) -> Result<Change>;
+}
+
+impl Item for NewSchedule {
+    const LOCK: &'static str = include_str!("../sql/client/declared_lock.sql");
+    const ADOPT: &'static str = include_str!("../sql/client/declared_adopt.sql");
+    const REMOVE: &'static str = include_str!("../sql/client/declared_remove.sql");
+    const KIND: &'static str = "schedules";
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn subject(&self) -> String {
+        Self::subject(self)
+    }
+
+    fn check(&self) -> Result<()> {
+        Self::check(self)
+    }
+
+    async fn declare(&self, owner: &str, version: i64, tx: &mut PgConnection) -> Result<Change> {
+        self.clone().managed_by(owner).declared_version(version).upsert(tx).await
+    }
+}
+
+impl Item for NewWatch {
+    const LOCK: &'static str = include_str!("../sql/client/declared_watches_lock.sql");
+    const ADOPT: &'static str = include_str!("../sql/client/declared_watches_adopt.sql");
+    const REMOVE: &'static str = include_str!("../sql/client/declared_watches_remove.sql");
+    const KIND: &'static str = "watches";
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn subject(&self) -> String {
+        Self::subject(self)
+    }
+
+    fn check(&self) -> Result<()> {
+        Self::check(self)
+    }
+
+    async fn declare(&self, owner: &str, version: i64, tx: &mut PgConnection) -> Result<Change> {
+        self.clone().managed_by(owner).declared_version(version).upsert(tx).await
+    }
+}
+
+fn check_all<T: Item>(items: &[T]) -> Result<()> {
+    if items.len() > ITEMS_MAX {
+        let problem = format!("{} are declared, more than the limit of {ITEMS_MAX}", items.len());
+        return Err(Error::invalid(T::KIND, problem));
+    }
+    let mut names = BTreeSet::new();
+    for item in items {
+        item.check()?;
+        if !names.insert(item.name()) {
+            return Err(Error::invalid(item.subject(), "is declared twice"));
+        }
+    }
+    Ok(())
 }
 
 /// Whether another session stood in the way: trying again may help.
@@ -319,13 +383,17 @@ fn is_lock_trouble(answer: &dyn DatabaseError) -> bool {
     matches!(answer.code().as_deref(), Some("55P03" | "40P01" | "40001"))
 }
 
-/// An answer of the database about one schedule, with its name.
-fn of(schedule: &NewSchedule, error: Error) -> Error {
+/// An answer of the database about one of them, with its name and, for a watch, with the statement that mends it.
+fn of(subject: &str, error: Error) -> Error {
     match error {
         Error::Database(sqlx::Error::Database(e)) if !is_lock_trouble(&*e) => {
-            let (subject, problem) = (schedule.subject(), e.message());
-            let said = problem.strip_prefix(&subject).and_then(|rest| rest.strip_prefix(": "));
-            Error::invalid(subject, said.unwrap_or(problem))
+            let problem = e.message();
+            let said = problem.strip_prefix(subject).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(problem);
+            let hint = e.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::hint);
+            match hint.filter(|_| subject.starts_with("watch ")) {
+                Some(hint) => Error::invalid(subject, format!("{said} ({hint})")),
+                None => Error::invalid(subject, said),
+            }
         }
         other => other,
     }

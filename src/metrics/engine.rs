@@ -112,13 +112,11 @@ pub(crate) fn fired(schedule: &str, result: &str, times: u64) {
 }
 
 /// Rows of a watched table moved on (`normal`), were given up (`failed`), or will be tried again (`retried`).
-#[expect(dead_code, reason = "for the engine of watches")]
 pub(crate) fn watch_rows(watch: &str, status: &str, rows: u64) {
     count(&WATCH_ROWS, &[WATCHES.or_other(watch), status], rows);
 }
 
 /// A look at a watched table took so long.
-#[expect(dead_code, reason = "for the engine of watches")]
 pub(crate) fn watch_poll(watch: &str, took: Duration) {
     record(&WATCH_POLL_DURATION, &[WATCHES.or_other(watch)], took.as_secs_f64());
 }

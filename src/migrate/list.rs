@@ -53,6 +53,9 @@ pub(super) const ALL: &[Migration] = migrations![
     27 "0027_watch_batches" since 27,
     28 "0028_worker_facts" since 28,
     29 "0029_attention" since 29,
+    30 "0030_watch_rows" since 30,
+    31 "0031_watch_tables" since 31,
+    32 "0032_watch_functions" since 32,
 ];
 
 /// What every schema begins with: the place where migrations are recorded. Harmless when it is there.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Result,
-    client::{NewSchedule, When},
+    client::{NewSchedule, NewWatch, Watch, When},
     handler::{Around, Context, HandlerOptions, IntoHandler, IntoOutcome, IntoTransactionalHandler, Next, Registry},
 };
 
@@ -190,7 +190,50 @@ impl Builder {
         self
     }
 
-    /// The application's name, which its schedules carry as `managed_by`; `app` by default, at most 256 bytes.
+    /// Adds a handler, and the watch of the same name whose rows it gets; declared as [`Builder::schedule`] does.
+    ///
+    /// ```no_run
+    /// use watchbell::client::{NewWatch, Step};
+    /// use watchbell::{Watch, Worker};
+    ///
+    /// async fn init_host() {}
+    /// async fn download() {}
+    /// async fn train() {}
+    ///
+    /// # fn builder(pool: sqlx::PgPool) -> watchbell::worker::Builder {
+    /// let models = Watch::table("public.models")
+    ///     .step(Step::from("pending").via("downloading").to("downloaded").handler("download"))
+    ///     .step(Step::from("downloaded").via("training").to("normal").handler("train"));
+    /// Worker::builder(pool)
+    ///     .watch("hosts", Watch::table("public.hosts").via("initialising"), init_host)
+    ///     .handler("download", download)
+    ///     .handler("train", train)
+    ///     .declare_watch(NewWatch::new("models", models))
+    /// # }
+    /// ```
+    pub fn watch<Args>(self, name: impl Into<String>, watch: Watch, handler: impl IntoHandler<Args>) -> Self {
+        let name = name.into();
+        self.handler(name.clone(), handler).declare_watch(NewWatch::new(name.clone(), watch.handler(name)))
+    }
+
+    /// As [`Builder::watch`], with a handler that gets the transaction in which its rows are moved on.
+    pub fn watch_transactional<Args>(
+        self,
+        name: impl Into<String>,
+        watch: Watch,
+        handler: impl IntoTransactionalHandler<Args>,
+    ) -> Self {
+        let name = name.into();
+        self.transactional(name.clone(), handler).declare_watch(NewWatch::new(name.clone(), watch.handler(name)))
+    }
+
+    /// Adds a watch for handlers of this worker that have names of their own.
+    pub fn declare_watch(mut self, watch: NewWatch) -> Self {
+        self.jobs.declaration.push_watch(watch);
+        self
+    }
+
+    /// The application's name, which its schedules and watches carry as `managed_by`; `app` by default, at most 256 bytes.
     ///
     /// Give each application on a database its own: one does not touch another's schedules. Neither does it
     /// touch one that a person wrote by SQL, unless `managed_by` says its name or [`Builder::adopt`] allows it.

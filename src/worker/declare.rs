@@ -1,10 +1,10 @@
-//! A worker's schedules are declared before it registers.
+//! A worker's schedules and watches are declared before it registers.
 
 use sqlx::PgConnection;
 
 use crate::{
     Error, Result,
-    client::{Declaration, Declared},
+    client::{Declaration, Declared, DeclaredWatches},
     handler::Registry,
 };
 
@@ -29,10 +29,10 @@ impl Jobs {
     /// Refuses what can be refused without a database.
     pub(crate) fn check(&self, registry: &Registry) -> Result<()> {
         self.declaration.check()?;
-        for (schedule, handler) in self.declaration.jobs() {
+        for (subject, handler) in self.declaration.jobs() {
             if registry.get(handler).is_none() {
                 let problem = format!("no handler \"{handler}\" is registered in this worker");
-                return Err(Error::invalid(format!("schedule \"{schedule}\""), problem));
+                return Err(Error::invalid(subject, problem));
             }
         }
         if self.declaration.removes() && !self.owned {
@@ -54,7 +54,20 @@ impl Jobs {
 
     fn tell(&self, declared: &Declared) {
         let owner = self.declaration.owner();
-        let Declared { inserted, updated, unchanged, newer, undeclared, removed } = declared;
+        let Declared { inserted, updated, unchanged, newer, undeclared, removed, watches } = declared;
+        if watches != &DeclaredWatches::default() {
+            let DeclaredWatches { inserted, updated, unchanged, newer, undeclared, removed } = watches;
+            tracing::info!(
+                owner,
+                ?inserted,
+                ?updated,
+                unchanged = unchanged.len(),
+                ?newer,
+                ?undeclared,
+                ?removed,
+                "watches declared"
+            );
+        }
         tracing::info!(owner, ?inserted, ?updated, unchanged = unchanged.len(), ?removed, "schedules declared");
         if !newer.is_empty() {
             tracing::info!(owner, schedules = ?newer, "left as a newer release declared them");

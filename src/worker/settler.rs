@@ -20,6 +20,7 @@ use crate::{
         leased::{Became, RowClaim, finish},
         prune::make_days,
     },
+    metrics,
     run::{Status, transition::Event, transition::decide},
 };
 
@@ -174,11 +175,12 @@ impl Settler {
                     continue;
                 }
                 Became::Moved => {
-                    let to = match verdict.status {
-                        Status::Normal => &row.planned().step.to,
-                        Status::Pending => &row.planned().step.from,
-                        _ => &row.planned().step.error,
+                    let (to, counted) = match verdict.status {
+                        Status::Normal => (&row.planned().step.to, Some("normal")),
+                        Status::Pending => (&row.planned().step.from, verdict.error.as_ref().map(|_| "retried")),
+                        _ => (&row.planned().step.error, Some("failed")),
                     };
+                    counted.into_iter().for_each(|status| metrics::watch_rows(watch, status, 1));
                     if let Some(next) = row.plan.watch.step(to) {
                         onward = true;
                         self.elsewhere |= self.shared.executor.registry.get(&next.handler).is_none();

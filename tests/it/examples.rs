@@ -17,8 +17,16 @@ use crate::support::Database;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The examples of this test; one that is not here fails it.
-const EXAMPLES: [&str; 7] =
-    ["axum_service", "hello", "retry_and_snooze", "shutdown", "testing", "three_kinds", "transactional_enqueue"];
+const EXAMPLES: [&str; 8] = [
+    "axum_service",
+    "hello",
+    "jobs",
+    "retry_and_snooze",
+    "shutdown",
+    "testing",
+    "three_kinds",
+    "transactional_enqueue",
+];
 
 #[test]
 fn every_example_is_tested_and_says_how_to_start_it() {
@@ -27,7 +35,8 @@ fn every_example_is_tested_and_says_how_to_start_it() {
     for file in std::fs::read_dir(root).unwrap() {
         let path = file.unwrap().path();
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        let text = std::fs::read_to_string(&path).unwrap();
+        let main = if path.is_dir() { path.join("main.rs") } else { path.clone() };
+        let text = std::fs::read_to_string(&main).unwrap();
         assert!(text.starts_with("//! "), "{name} does not say what it is about");
         assert!(text.contains(&format!("--example {name}")), "{name} does not say how to start it");
         found.push(name);
@@ -53,6 +62,21 @@ async fn transactional_enqueue_invoices_what_was_committed() {
     example.line("order 2 is invoiced by run ");
     example.line("invoices of orders [2], and none of order 1");
     example.ends();
+}
+
+#[tokio::test]
+async fn jobs_are_declared_and_rows_are_worked() {
+    let database = Database::empty().await;
+    let mut jobs = Example::start("jobs", &database, &[]).await;
+    jobs.line("worker 1 has the jobs");
+    let rows = "insert into public.hosts (address) values ('10.0.0.1'); \
+                insert into public.models (name, version) values ('owl', 3)";
+    sqlx::raw_sql(rows).execute(&database.pool).await.unwrap();
+    jobs.line("host 1 is set up");
+    jobs.line("owl 3 is downloaded");
+    jobs.line("owl 3 is trained");
+    jobs.interrupt();
+    jobs.ends();
 }
 
 #[tokio::test]

@@ -30,7 +30,8 @@ grant select on
     watchbell.worker_status, watchbell.schedule_history, watchbell.attention,
     watchbell.schedules, watchbell.copies, watchbell.fires, watchbell.run_errors, watchbell.run_output, watchbell.queues,
     watchbell.limits, watchbell.handlers, watchbell.workers, watchbell.worker_requests, watchbell.backfills,
-    watchbell.activity, watchbell.migrations
+    watchbell.activity, watchbell.migrations,
+    watchbell.watches, watchbell.watch_status, watchbell.watch_claims, watchbell.watch_totals, watchbell.watch_errors
 to {prefix}_viewer;
 
 -- Producer: rows with the columns that people write, and the functions, which run as the owner.
@@ -47,12 +48,15 @@ grant execute on function
     watchbell.schedule, watchbell.unschedule, watchbell.pause, watchbell.resume, watchbell.skip_next,
     watchbell.run_now, watchbell.backfill, watchbell.expand_backfill, watchbell.enqueue, watchbell.enqueue_many,
     watchbell.cancel, watchbell.cancel_schedule, watchbell.retry, watchbell.retry_failed, watchbell.pause_queue,
-    watchbell.resume_queue, watchbell.drain, watchbell.undrain, watchbell.schedule_id
+    watchbell.resume_queue, watchbell.drain, watchbell.undrain, watchbell.schedule_id,
+    watchbell.pause_watch, watchbell.resume_watch, watchbell.watch_id
 to {prefix}_producer;
 grant select on
     watchbell.upcoming, watchbell.running, watchbell.recent_failures, watchbell.queue_status, watchbell.worker_status,
-    watchbell.schedule_history, watchbell.attention, watchbell.backfills, watchbell.migrations
+    watchbell.schedule_history, watchbell.attention, watchbell.backfills, watchbell.migrations,
+    watchbell.watch_status
 to {prefix}_producer;
+-- Not watches: a watch has its filter and its handlers work on tables by the rights of the worker's login.
 -- Whose runs and schedules they are is not known here, so nobody reads another's payload.
 do $$
 declare

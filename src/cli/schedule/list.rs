@@ -5,7 +5,7 @@ use clap::Args;
 
 use super::show::coming;
 use crate::cli::output::{note, optional, time};
-use crate::cli::watch::Watch;
+use crate::cli::repeat::Repeat;
 use crate::cli::{Setting, value};
 use crate::client::{ScheduleRow, Schedules};
 use crate::duration;
@@ -29,7 +29,7 @@ pub(in crate::cli) struct ListArgs {
     #[arg(long, value_name = "NAME")]
     after: Option<String>,
     #[command(flatten)]
-    watch: Watch,
+    repeat: Repeat,
 }
 
 pub(super) async fn list(args: ListArgs, setting: &Setting) -> Result<()> {
@@ -47,7 +47,7 @@ pub(super) async fn list(args: ListArgs, setting: &Setting) -> Result<()> {
         page = page.after(name);
     }
     let mut connection = setting.connect(&setting.database()?).await?;
-    args.watch
+    args.repeat
         .show(setting, async || {
             let rows = page.fetch(&mut connection).await?;
             print(&rows, setting)?;

@@ -11,7 +11,7 @@ use super::{
     },
     step::{Rest, Step},
 };
-use crate::lifecycle::leased::Cursor;
+use crate::{lifecycle::leased::Cursor, metrics};
 
 /// A worker without room looks again so soon, unless a row's end tells it to.
 const NO_ROOM: Duration = Duration::from_millis(50);
@@ -28,7 +28,9 @@ pub(super) async fn work(step: Step) {
             continue;
         }
         let began = Instant::now();
-        match look(&step, &mut cursor).await {
+        let looked = look(&step, &mut cursor).await;
+        metrics::watch_poll(&step.plan.watch.name, began.elapsed());
+        match looked {
             Ok(Ok((_, true))) => continue,
             Ok(Ok((0, false))) => rest.in_vain(began.elapsed()),
             Ok(Ok(_)) => rest.brought(),

@@ -1,7 +1,6 @@
 //! How many rows were moved on, given up and will be tried again: counted here, written twice a second.
 //!
-//! A worker that is killed takes what it counted last with it. The one place where rows in work are counted: for
-//! metrics too.
+//! A worker that is killed takes what it counted last with it.
 
 use std::{
     collections::HashMap,

@@ -8,7 +8,10 @@ use tokio::{
 };
 
 use super::step::{Rest, Step};
-use crate::lifecycle::transact::{Ask, Line, Worked, transact};
+use crate::{
+    lifecycle::transact::{Ask, Line, Worked, transact},
+    metrics,
+};
 
 /// Batches of one step that this process has open at once.
 const LANES_MAX: usize = 4;
@@ -121,7 +124,12 @@ impl Lanes {
             }
         };
         let (all, step) = (&self.step.all, &self.step.planned().step);
-        all.tally.add(self.step.plan.watch.id, &step.from, (worked.done, worked.failed, worked.retried));
+        let watch = &self.step.plan.watch;
+        all.tally.add(watch.id, &step.from, (worked.done, worked.failed, worked.retried));
+        metrics::watch_poll(&watch.name, back.took);
+        for (status, rows) in [("normal", worked.done), ("failed", worked.failed), ("retried", worked.retried)] {
+            metrics::watch_rows(&watch.name, status, rows.try_into().unwrap_or(0));
+        }
         if worked.broken {
             tracing::warn!(watch = self.step.plan.watch.name, step = step.from, "its statement cannot be executed");
             self.step.replan().await;

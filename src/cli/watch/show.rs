@@ -1,0 +1,148 @@
+//! `watchbell watch show`: all about one watch on one screen.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use clap::Args;
+use serde::Serialize;
+use sqlx::PgConnection;
+
+use super::test::way;
+use super::{counted, state};
+use crate::cli::Setting;
+use crate::cli::output::time;
+use crate::client::{self, WatchCount, WatchError, WatchRow, WatchTrial, Watches};
+use crate::duration;
+use crate::error::{Error, Result};
+use crate::nearest::did_you_mean;
+
+/// How many errors are shown.
+const ERRORS: u32 = 5;
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ShowArgs {
+    /// Which watch.
+    name: String,
+}
+
+/// A watch, and its table as far as this login may read it.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    row: WatchRow,
+    counts: Option<Vec<WatchCount>>,
+    missing_indexes: Vec<String>,
+    errors: Vec<WatchError>,
+}
+
+pub(super) async fn show(args: ShowArgs, setting: &Setting) -> Result<()> {
+    let mut connection = setting.connect(&setting.database()?).await?;
+    let row = find(&mut connection, &args.name).await?;
+    let counts = readable(client::watch_counts(&mut connection, &args.name).await)?;
+    let missing_indexes = missing_indexes(&mut connection, &args.name).await?;
+    let errors = client::watch_errors(&mut connection, &args.name, None, ERRORS).await?;
+    let now = sqlx::query_scalar("select now()").fetch_one(&mut connection).await?;
+    let shown = Shown { row, counts, missing_indexes, errors };
+    setting.output.one(&shown, &text(&shown, now), &args.name)
+}
+
+/// What is known, or none for a login that may not read the table, and for a table that is gone.
+fn readable<T>(answer: Result<T>) -> Result<Option<T>> {
+    match answer {
+        Err(Error::Denied(_) | Error::Conflict(_)) => Ok(None),
+        answer => answer.map(Some),
+    }
+}
+
+/// The statements that make what its steps have no index for.
+pub(super) async fn missing_indexes(connection: &mut PgConnection, name: &str) -> Result<Vec<String>> {
+    let trials: Vec<WatchTrial> = readable(client::test_watch(connection, name, 0).await)?.unwrap_or_default();
+    Ok(trials.into_iter().filter_map(|trial| trial.missing_index).collect())
+}
+
+/// The watch of this name, or the nearest one in the refusal.
+pub(super) async fn find(connection: &mut PgConnection, name: &str) -> Result<WatchRow> {
+    if let Some(row) = Watches::new().name(name).fetch(&mut *connection).await?.pop() {
+        return Ok(row);
+    }
+    let known = Watches::new().limit(1000).fetch(connection).await?;
+    let near = did_you_mean(name, known.iter().map(|row| row.name.as_str()));
+    let hint = if near.is_empty() { "; list them with: watchbell watch list".to_owned() } else { near };
+    Err(Error::NotFound { kind: "watch", name: name.to_owned(), hint })
+}
+
+/// Its table, and each step with its handler and mode.
+pub(super) fn summary(row: &WatchRow) -> String {
+    let mut text = format!("{}  {}, column {}\n", row.name, row.table_name, row.status_column);
+    for step in &row.steps {
+        let mode = match (&step.mode, &step.reason) {
+            (Some(mode), Some(reason)) => format!("{mode}: {reason}"),
+            (Some(mode), None) => mode.clone(),
+            _ => "no worker has looked at it yet".to_owned(),
+        };
+        let way = way(&step.from, step.via.as_deref(), &step.to, &step.error);
+        text.push_str(&format!("  {way}; by {}; {mode}\n", step.handler));
+    }
+    text
+}
+
+fn text(shown: &Shown, now: DateTime<Utc>) -> String {
+    let row = &shown.row;
+    let mut text = summary(row);
+    let mut line = |heading: &str, value: Option<String>| {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            text.push_str(&format!("  {heading:<20} {}\n", value.replace(['\n', '\r'], " ")));
+        }
+    };
+    line("status", Some(state(row).to_owned()));
+    line("error", row.error.clone());
+    if let Some(since) = row.paused_at {
+        let by = row.paused_by.as_deref().unwrap_or("?");
+        let until = row.paused_until.map(|at| format!(" until {}", time(Some(at)))).unwrap_or_default();
+        let why = row.pause_note.as_deref().map(|note| format!(": {note}")).unwrap_or_default();
+        line("paused", Some(format!("since {} by {by}{until}{why}", time(Some(since)))));
+    }
+    match &shown.counts {
+        None => line("rows", Some("this login cannot read the table".to_owned())),
+        Some(counts) => counts.iter().for_each(|count| line(&count.state, Some(rows(count, now)))),
+    }
+    for statement in &shown.missing_indexes {
+        line("missing index", Some(statement.clone()));
+    }
+    line("in work", Some(counted(row, row.in_work)));
+    line("wait for a retry", Some(counted(row, row.waiting)));
+    let changed = if row.changed == 0 { String::new() } else { format!(", {} changed meanwhile", row.changed) };
+    let so_far = format!("{} moved on, {} given up, {} tried again{changed}", row.done, row.failed, row.retried);
+    line("so far", Some(so_far));
+    line("last", row.last_at.map(|at| time(Some(at))));
+    line("key", row.key_columns.as_ref().map(|key| key.join(", ")));
+    line("payload", Some(row.payload.get().to_owned()).filter(|payload| payload != "{}"));
+    line("order", row.order_by.clone());
+    line("filter", row.filter.clone());
+    line("batch", Some(format!("{} rows", row.batch_size)));
+    line("in work at most", row.max_running.map(|n| n.to_string()));
+    let period = row.rate_period.map(duration::words).unwrap_or_default();
+    line("rate", row.rate_limit.map(|n| format!("{n} in {period}")));
+    line("polled every", row.poll_interval.map(duration::words));
+    line("attempts", Some(format!("{} for each row", row.max_attempts)));
+    line("retry", row.retry.as_ref().map(|retry| retry.get().to_owned()));
+    line("timeout", Some(row.timeout.map_or_else(|| "none".to_owned(), duration::words)));
+    line("description", row.description.clone());
+    line("owner", row.owner.clone());
+    line("runbook", row.runbook_url.clone());
+    line("tags", Some(row.tags.join(", ")));
+    line("managed by", row.managed_by.clone());
+    for error in &shown.errors {
+        let said = format!("{} {}, attempt {}: {}", time(Some(error.at)), error.step, error.attempt, error.message);
+        line(&format!("failed: {}", error.key), Some(said));
+    }
+    text
+}
+
+/// How many rows stand in a state, and how long.
+fn rows(count: &WatchCount, now: DateTime<Utc>) -> String {
+    let Some(rows) = count.rows else { return format!("{}, not counted: it would read a large table", count.role) };
+    let more = if count.capped { "+" } else { "" };
+    let oldest = count.oldest.filter(|_| rows > 0 && count.role != "done").map(|since| {
+        format!(", the oldest for {}", duration::words(TimeDelta::seconds((now - since).num_seconds().max(0))))
+    });
+    format!("{rows}{more} {}{}", count.role, oldest.unwrap_or_default())
+}

@@ -199,6 +199,21 @@ async fn nothing_deadlocks_at_six_connections_while_owners_change_their_rows() {
     let registry = Registry::new().handler("work", async |_: Context| {});
     let plan = Arc::new(Plan::of(&mut scene.sql, watch, &registry).await.unwrap());
 
+    // one owner: two would deadlock with one another
+    let pool = scene.database.pool.clone();
+    let owner = tokio::spawn(async move {
+        loop {
+            let change = match fastrand::u32(..3) {
+                0 => "update hosts set note = 'seen' where id = any ($1)",
+                1 => "update hosts set status = 'retired' where id = any ($1)",
+                _ => "delete from hosts where id = any ($1[1:2])",
+            };
+            let ids: Vec<i64> = (0..5).map(|_| fastrand::i64(1..=i64::from(rows()))).collect();
+            sqlx::query(change).bind(ids).execute(&pool).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+    });
+    let began = std::time::Instant::now();
     let mut tasks = JoinSet::new();
     for n in 0..6 {
         let worker = scene.worker(&format!("w{n}"), &["work"]).await.id();
@@ -230,21 +245,6 @@ async fn nothing_deadlocks_at_six_connections_while_owners_change_their_rows() {
             }
         });
     }
-    // one owner: two would deadlock with one another
-    let pool = scene.database.pool.clone();
-    let owner = tokio::spawn(async move {
-        loop {
-            let change = match fastrand::u32(..3) {
-                0 => "update hosts set note = 'seen' where id = any ($1)",
-                1 => "update hosts set status = 'retired' where id = any ($1)",
-                _ => "delete from hosts where id = any ($1[1:2])",
-            };
-            let ids: Vec<i64> = (0..5).map(|_| fastrand::i64(1..=i64::from(rows()))).collect();
-            sqlx::query(change).bind(ids).execute(&pool).await.unwrap();
-            tokio::time::sleep(Duration::from_millis(3)).await;
-        }
-    });
-    let began = std::time::Instant::now();
     let mut moved = 0;
     while let Some(count) = tasks.join_next().await {
         moved += count.unwrap();

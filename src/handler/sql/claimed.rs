@@ -92,11 +92,7 @@ mod tests {
             ("(select 1)", "[1, 2]", "with claimed as materialized (t $3) (select 1)"),
         ] {
             let text = text_of(statement, args).unwrap();
-            assert_eq!(
-                text.replace("materialized (t", "materialized (t").replace("  ", " "),
-                wanted.replace("  ", " "),
-                "{statement}"
-            );
+            assert_eq!(text.replace("  ", " "), wanted.replace("  ", " "), "{statement}");
         }
         for refused in ["do $$ begin end $$", "call x()", "truncate a", "create table x ()"] {
             assert!(

@@ -66,8 +66,11 @@ impl Tally {
         let (mut watches, mut steps) = (vec![], vec![]);
         let (mut done, mut failed, mut retried) = (vec![], vec![], vec![]);
         for ((watch, step), of) in sorted {
-            (watches.push(*watch), steps.push(step.as_str()));
-            (done.push(of.0), failed.push(of.1), retried.push(of.2));
+            watches.push(*watch);
+            steps.push(step.as_str());
+            done.push(of.0);
+            failed.push(of.1);
+            retried.push(of.2);
         }
         let write = sqlx::query(WRITE).bind(all.shared.worker()).bind(watches).bind(steps);
         let write = write.bind(done).bind(failed).bind(retried).execute(&all.own);

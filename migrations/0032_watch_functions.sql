@@ -87,11 +87,12 @@ begin
 end $$;
 comment on function watchbell.unwatch is 'Deletes a watch; the rows of its table stay as they are. Answers its number.';
 
--- Whoever deletes a watch, what was remembered of its rows goes with it. The errors stay for as long as all history.
+-- Whoever deletes a watch, what was remembered of its rows goes with it, but for those in work: they end as if it
+-- were there, and are forgotten then. The errors stay for as long as all history.
 create function watchbell.watches_gone() returns trigger
 language plpgsql security definer set search_path = watchbell, pg_temp as $$
 begin
-    delete from watchbell.watch_claims c where c.watch_id = old.id;
+    delete from watchbell.watch_claims c where c.watch_id = old.id and c.claimed_by is null;
     delete from watchbell.worker_batches b where b.watch_id = old.id;
     delete from watchbell.watch_totals t where t.watch_id = old.id;
     delete from watchbell.watch_rates r where r.watch_id = old.id;

@@ -22,9 +22,9 @@ use crate::support::{Database, Scene};
 
 const PATIENCE: Duration = Duration::from_secs(180);
 
-const ONE_STEP: &str = r#"[{"from": "pending", "via": "working", "to": "normal"}]"#;
-const TWO_STEPS: &str = r#"[{"from": "pending", "via": "preparing", "to": "ready"},
-                            {"from": "ready", "via": "working", "to": "normal"}]"#;
+const ONE_STEP: &str = r#"[{"from": "pending", "via": "working", "to": "normal", "handler": "host"}]"#;
+const TWO_STEPS: &str = r#"[{"from": "pending", "via": "preparing", "to": "ready", "handler": "host"},
+                            {"from": "ready", "via": "working", "to": "normal", "handler": "host"}]"#;
 
 /// A table of pending rows and a watch of these steps, whose handler takes so long at the first attempt.
 async fn hosts(rows: u32, steps: &str, ms: u32) -> Database {
@@ -35,8 +35,8 @@ async fn hosts(rows: u32, steps: &str, ms: u32) -> Database {
            create index on hosts (id) where status = 'ready';
            insert into hosts (id) select generate_series(1, {rows});
            analyze hosts;
-           insert into watchbell.watches (name, table_name, handler, payload, poll_interval, retry, transitions)
-           values ('hosts', 'public.hosts', 'host', '{{"ms": {ms}}}', '200 ms', '{{"strategy": "fixed", "base": "10ms"}}', '{steps}')"#
+           insert into watchbell.watches (name, table_name, payload, poll_interval, retry, transitions)
+           values ('hosts', 'public.hosts', '{{"ms": {ms}}}', '200 ms', '{{"strategy": "fixed", "base": "10ms"}}', '{steps}')"#
     );
     sqlx::raw_sql(AssertSqlSafe(table)).execute(&database.pool).await.unwrap();
     database

@@ -1,9 +1,11 @@
 //! Measure: read the cluster's values from the database, once for all workers.
 //!
-//! **In** queues, schedules, workers, a bounded part of the open runs. **Out** the row of `cluster_metrics`, which
+//! **In** queues, schedules, workers, a bounded part of the open runs and of watched tables. **Out** the row of `cluster_metrics`, which
 //! every worker shows. **Lock** an advisory transaction lock, so that one replica reads while the others wait for
 //! what it finds; rows only for that one row. **Crash** before the commit: the values stay as old as they are,
 //! and the next worker that asks reads them.
+
+pub mod watches;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{Connection, PgConnection, Row, postgres::PgRow, types::Json};
 use tokio::time::Instant;
 
+use self::watches::WatchValues;
 use super::fire::read;
 use crate::schedule::Spec;
 
@@ -51,6 +54,8 @@ pub struct Cluster {
     pub schedules: Vec<ScheduleValues>,
     /// The worst of the other schedules.
     pub others: Option<Others>,
+    /// The watches that could be read, by name.
+    pub watches: Vec<WatchValues>,
     /// Workers by state.
     pub workers: BTreeMap<String, i64>,
     /// Size and dead rows by table.
@@ -211,9 +216,10 @@ async fn look(conn: &mut PgConnection, intervals: &mut Intervals, now: Option<Da
         sqlx::query_as(QUEUES).bind(RUNS_MAX).bind(now).fetch_one(&mut *conn).await?;
     let (schedules, others) = schedules(&mut *conn, intervals, now).await?;
     let (Json(workers), Json(tables), schema_version): (Json<_>, Json<_>, i32) =
-        sqlx::query_as(REST).fetch_one(conn).await?;
+        sqlx::query_as(REST).fetch_one(&mut *conn).await?;
+    let watches = watches::watches(conn, now).await?;
     let took = began.elapsed().as_secs_f64();
-    Ok(Cluster { queues, unclaimable, schedules, others, workers, tables, schema_version, took })
+    Ok(Cluster { queues, unclaimable, schedules, others, watches, workers, tables, schema_version, took })
 }
 
 async fn schedules(

@@ -61,7 +61,8 @@ async fn sample_on(mut session: Session) {
 
 /// Sets every gauge. One that is not set any more is dropped by the recorder after a while.
 fn show(measured: &Measured) {
-    let Cluster { queues, unclaimable, schedules, others, workers, tables, schema_version, took } = &measured.cluster;
+    let Cluster { queues, unclaimable, schedules, others, watches, workers, tables, schema_version, took } =
+        &measured.cluster;
     for queue in queues {
         let name = queue.name.as_str();
         set(&list::QUEUE_RUNS, &[name, "pending"], queue.pending as f64);
@@ -77,6 +78,14 @@ fn show(measured: &Measured) {
     if let Some(others) = others {
         set(&list::SCHEDULE_OVERDUE, &[OTHER], others.overdue);
         set(&list::SCHEDULE_FAILURES, &[OTHER], f64::from(others.failures));
+    }
+    for watch in watches {
+        if let Some(rows) = watch.pending {
+            set(&list::WATCH_PENDING_ROWS, &[&watch.name], rows as f64);
+        }
+        if let Some(age) = watch.oldest_pending {
+            set(&list::WATCH_OLDEST_PENDING, &[&watch.name], age);
+        }
     }
     for (state, count) in workers {
         set(&list::WORKERS, &[state], *count as f64);

@@ -22,7 +22,7 @@ fn it_shows_every_kind_a_retry_a_take_over_and_rows_that_become_normal() {
         "database  postgres://watchbell:",
         "INSERT INTO demo.hosts (name)",
         "cron         */2 * * * * *",
-        "fixed_delay  1 s",
+        "demo.init     watch        demo.hosts      init_host",
         "demo.beat     normal after",
         "demo.hello    normal after",
         "demo.arrive   new rows, pending: host-",
@@ -33,6 +33,7 @@ fn it_shows_every_kind_a_retry_a_take_over_and_rows_that_become_normal() {
         "killed (kill -9 ",
         "demo.slow     started, attempt 2, goes on after step ",
         " started in place of w",
+        " rows of demo.hosts normal; ",
         " 0 failed, 0 cancelled; failed attempts: ",
         "everything is stopped and removed",
     ] {
@@ -78,14 +79,14 @@ async fn it_clears_what_it_put_into_a_database_that_was_given() {
     if let Some((_, password)) = login.split_once(':') {
         assert!(!told.contains(password), "the password is shown\n{told}");
     }
-    let left: (Vec<String>, i64, i64) = sqlx::query_as(
+    let left: (Vec<String>, i64, i64, i64) = sqlx::query_as(
         "select (select array_agg(name) from watchbell.schedules), (select count(*) from watchbell.runs_live),
-                (select count(*) from pg_namespace where nspname = 'demo')",
+                (select count(*) from watchbell.watches), (select count(*) from pg_namespace where nspname = 'demo')",
     )
     .fetch_one(&database.pool)
     .await
     .unwrap();
-    assert_eq!(left, (vec!["mine".to_owned()], 0, 0));
+    assert_eq!(left, (vec!["mine".to_owned()], 0, 0, 0));
 
     sqlx::query("create schema demo").execute(&database.pool).await.unwrap();
     let (code, _) = tokio::task::spawn_blocking(start).await.unwrap().unwrap();

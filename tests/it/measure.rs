@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use serde_json::Value;
+use watchbell::lifecycle::measure::watches::WatchValues;
 use watchbell::lifecycle::measure::{Cluster, EVERY, Intervals, Measured, Queue, ScheduleValues, measure};
 use watchbell::run::transition::Event;
 
@@ -151,6 +152,73 @@ async fn the_worst_stands_for_schedules_beyond_the_first_thousand() {
     let others = cluster.others.unwrap();
     assert_eq!((others.overdue, others.failures), (1800.0, 4));
     println!("1,000 schedules read in {} s", cluster.took);
+}
+
+impl Scene {
+    /// A table with these columns beside its number and status, and a watch of the same name.
+    async fn watched(&mut self, name: &str, columns: &str, since: &str) {
+        self.psql(format!(
+            "create table public.{name} (id bigint generated always as identity primary key,
+                                         status text not null default 'pending'{columns})"
+        ))
+        .await;
+        self.psql(format!("create index on public.{name} (id) where status = 'pending'")).await;
+        let values = format!("'{name}', 'public.{name}', 'init', {since}");
+        self.psql(format!("insert into watchbell.watches (name, table_name, handler, since_column) values ({values})"))
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn watches_tell_how_many_rows_wait_and_how_long_the_oldest_has() {
+    let mut scene = Scene::new().await;
+    scene.watched("hosts", ", status_since timestamptz not null default watchbell.clock()", "'status_since'").await;
+    scene.watched("plain", "", "null").await;
+    scene.psql("insert into public.plain (status) select 'pending' from generate_series(1, 10050)").await;
+    let of = |name: &str, pending, oldest_pending| WatchValues { name: name.into(), pending, oldest_pending };
+    let Measured { cluster, .. } = scene.measure().await;
+    assert_eq!(cluster.watches, [of("hosts", Some(0), Some(0.0)), of("plain", Some(10_000), None)]);
+    let (now, ago) = (scene.now(), |seconds| TimeDelta::seconds(seconds));
+    for (status, since) in [("normal", ago(900)), ("pending", ago(20)), ("pending", ago(5)), ("failed", ago(800))] {
+        let values = format!("'{status}', '{}'", now - since);
+        scene.psql(format!("insert into public.hosts (status, status_since) values ({values})")).await;
+    }
+    scene.advance(TimeDelta::seconds(20)).await;
+    let Measured { cluster, .. } = scene.measure().await;
+    assert_eq!(cluster.watches[0], of("hosts", Some(2), Some(40.0)));
+}
+
+#[tokio::test]
+async fn a_watched_table_that_is_gone_or_locked_keeps_no_other_from_being_read() {
+    let mut scene = Scene::new().await;
+    for name in ["gone", "locked", "open"] {
+        scene.watched(name, "", "null").await;
+    }
+    scene.psql("drop table public.gone").await;
+    let mut other = scene.connect().await;
+    sqlx::raw_sql("begin; lock table public.locked").execute(&mut other).await.unwrap();
+    let measured = scene.measure().await;
+    let read: Vec<_> = measured.cluster.watches.iter().map(|watch| watch.name.as_str()).collect();
+    assert_eq!((read, measured.age), (vec!["open"], Duration::ZERO));
+    assert_eq!(queue(&measured.cluster, "default").pending, 0);
+    let bounds: String = scene.value("select current_setting('lock_timeout')").await;
+    assert_ne!(bounds, "50ms", "the session keeps what was set for a watch");
+    sqlx::raw_sql("rollback").execute(&mut other).await.unwrap();
+}
+
+#[tokio::test]
+async fn at_most_a_hundred_watches_are_read() {
+    let mut scene = Scene::new().await;
+    scene.watched("hosts", "", "null").await;
+    scene
+        .psql(
+            "insert into watchbell.watches (name, table_name, handler)
+             select 'hosts-' || i, 'public.hosts', 'init' from generate_series(1, 101) i",
+        )
+        .await;
+    let Measured { cluster, .. } = scene.measure().await;
+    println!("{} watches read within {} s", cluster.watches.len(), cluster.took);
+    assert!((1..=100).contains(&cluster.watches.len()), "{}", cluster.watches.len());
 }
 
 #[tokio::test]

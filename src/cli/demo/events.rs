@@ -42,13 +42,13 @@ impl Events {
                 hosts: row.try_get("hosts")?,
             };
             if self.seen.insert((event.what.clone(), event.run, event.fence)) {
-                lines.extend(self.line(event, fleet));
+                lines.push(self.line(event, fleet));
             }
         }
         Ok(lines)
     }
 
-    fn line(&mut self, event: Event, fleet: &Fleet) -> Option<Line> {
+    fn line(&mut self, event: Event, fleet: &Fleet) -> Line {
         let (text, tone) = match event.what.as_str() {
             "started" if event.attempt > 1 => {
                 let how = event.message.map(|how| format!(", {how}")).unwrap_or_default();
@@ -62,11 +62,9 @@ impl Events {
                 let message = event.message.unwrap_or_default();
                 (format!("attempt {} of {} failed: {message}; {then}", event.attempt, event.max_attempts), Tone::Bad)
             }
-            "normal" if event.name == "demo.init" => {
-                // Most of the time there is nothing to move, and nothing to tell.
-                let hosts = event.hosts?;
+            "moved" => {
                 self.first_normal.get_or_insert(event.at);
-                (format!("pending -> normal: {hosts}"), Tone::Good)
+                (format!("pending -> normal: {}", event.hosts.unwrap_or_default()), Tone::Good)
             }
             "normal" if event.name == "demo.arrive" => {
                 (format!("new rows, pending: {}", event.hosts.unwrap_or_default()), Tone::Plain)
@@ -79,13 +77,15 @@ impl Events {
         };
         let pid = event.pid.and_then(|pid| u32::try_from(pid).ok());
         let worker = pid.map(|pid| named(fleet, pid)).unwrap_or_default();
-        Some(Line { at: event.at, worker, run: Some(event.run), name: event.name, text, tone })
+        let run = (event.what != "moved").then_some(event.run);
+        Line { at: event.at, worker, run, name: event.name, text, tone }
     }
 }
 
 struct Event {
     at: DateTime<Utc>,
     what: String,
+    /// The run, or the transaction in which a watch moved rows.
     run: i64,
     fence: i64,
     pid: Option<i32>,

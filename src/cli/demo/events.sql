@@ -1,4 +1,5 @@
--- What happened in the last seconds: runs that ended, attempts that failed, the long run that started.
+-- What happened in the last seconds: runs that ended, attempts that failed, the long run that started,
+-- rows that a worker moved.
 -- Rows commit a little after the time they carry, so the caller reads a window again and drops what it saw.
 with recent as (
     select f.finished_at as at, f.status as what, f.id, f.fence, f.claimed_by,
@@ -19,11 +20,16 @@ with recent as (
     where l.queue = $1 and l.status = 'running' and l.started_at >= $2 and l.handler = 'slow'
 )
 select r.at, r.what, r.id, r.fence, w.pid, r.name, r.attempt, r.max_attempts, r.seconds, r.message,
-       case when r.what = 'normal' and r.name = 'demo.init' then
-           (select string_agg(h.name, ', ' order by h.id) from demo.hosts h where h.normal_at between r.started_at and r.at)
-            when r.what = 'normal' and r.name = 'demo.arrive' then
+       case when r.what = 'normal' and r.name = 'demo.arrive' then
            (select string_agg(h.name, ', ' order by h.id) from demo.hosts h where h.created_at between r.started_at and r.at)
        end as hosts
 from recent r
 left join watchbell.workers w on w.id = r.claimed_by
-order by r.at, r.id
+union all
+select max(i.at), 'moved', i.moved_in::text::bigint, 0, i.worker_pid, 'demo.init', 1, 1::smallint, null, null,
+       string_agg(h.name, ', ' order by h.id)
+from demo.inventory i
+join demo.hosts h on h.id = i.host_id
+where i.at >= $2 and i.at > clock_timestamp() - interval '10 s'
+group by i.moved_in, i.worker_pid
+order by 1, 3

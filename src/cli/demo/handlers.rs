@@ -1,14 +1,16 @@
-//! The sample handlers: one that fails at first, one that takes long and goes on where it was, two quick ones.
+//! The sample handlers: one that fails at first, one that takes long and goes on where it was, one for rows of a
+//! watched table, two quick ones.
 
 use std::{collections::BTreeSet, time::Duration};
 
+use serde::Deserialize;
 use sqlx::PgPool;
 use tokio::time;
 
-use crate::handler::{Context, HandlerResult, Registry};
+use crate::handler::{Context, HandlerResult, Registry, Row, Tx};
 
 /// Their names.
-pub(in crate::cli) const HANDLERS: [&str; 4] = ["beat", "flaky", "hello", "slow"];
+pub(in crate::cli) const HANDLERS: [&str; 5] = ["beat", "flaky", "hello", "init_host", "slow"];
 
 /// How many steps the long one takes, of a second each.
 pub(super) const STEPS: i32 = 12;
@@ -23,6 +25,9 @@ pub(in crate::cli) fn handlers(mut registry: Registry, pool: &PgPool, names: &BT
     }
     if names.contains("hello") {
         registry = registry.handler("hello", hello);
+    }
+    if names.contains("init_host") {
+        registry = registry.transactional("init_host", init_host);
     }
     if names.contains("slow") {
         let pool = pool.clone();
@@ -44,6 +49,22 @@ async fn flaky(ctx: Context) -> HandlerResult {
     if ctx.attempt() == 1 {
         return Err("connection reset by peer".into());
     }
+    Ok(())
+}
+
+/// What is needed of a row of `demo.hosts`.
+#[derive(Deserialize)]
+struct Host {
+    id: i64,
+}
+
+/// Puts the host into the inventory, in the transaction that moves its row to `normal`.
+async fn init_host(mut tx: Tx, host: Row<Host>) -> HandlerResult {
+    sqlx::query("insert into demo.inventory (host_id, worker_pid) values ($1, $2)")
+        .bind(host.id)
+        .bind(i32::try_from(std::process::id()).unwrap_or_default())
+        .execute(&mut *tx)
+        .await?;
     Ok(())
 }
 

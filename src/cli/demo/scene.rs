@@ -11,7 +11,7 @@ use crate::migrate;
 const SCENE: &str = include_str!("scene.sql");
 const COMMENT: &str = "sample data of watchbell demo";
 
-/// The database with the schema, the sample tables and the schedules.
+/// The database with the schema, the sample tables, their watch and the schedules.
 pub(super) struct Scene {
     pub(super) connection: PgConnection,
     /// In a database that is not the demo's own, its runs keep to a queue of their own.
@@ -58,10 +58,11 @@ impl Scene {
         }
     }
 
-    /// Removes the schedules, what waits of them, and the sample tables.
+    /// Removes the schedules, what waits of them, the watch and the sample tables.
     pub(super) async fn clear(&mut self) -> Result<()> {
         sqlx::raw_sql(
             "delete from watchbell.schedules where managed_by = 'watchbell demo';
+             delete from watchbell.watches where managed_by = 'watchbell demo';
              select watchbell.cancel(r.id, 'the demo ended') from watchbell.runs_live r
              where r.queue = 'demo' and r.schedule_name like 'demo.%';
              drop schema if exists demo cascade",
@@ -79,16 +80,17 @@ impl Scene {
             "
   demo.beat     cron         */2 * * * * *   beat    every other second
   demo.arrive   fixed_rate   2 s             sql     new rows in demo.hosts, pending
-  demo.init     fixed_delay  1 s             sql     moves them from pending to normal
   demo.flaky    fixed_rate   5 s             flaky   fails at first, is retried
   demo.slow     fixed_delay  5 s             slow    takes {} s, goes on where it was
   demo.hello    once         in 2 s          hello
+  demo.init     watch        demo.hosts      init_host   its rows go from pending to normal
 
   Try in another terminal:
     psql '{database}'
     INSERT INTO demo.hosts (name) VALUES ('yours');
     INSERT INTO watchbell.runs (handler{}) VALUES ('flaky'{});
     SELECT id, schedule_name, status, attempt FROM watchbell.runs ORDER BY id DESC LIMIT 10;
+    SELECT * FROM watchbell.watch_counts('demo.init');
     UPDATE watchbell.schedules SET fixed_rate = '1 s' WHERE name = 'demo.arrive';
     kill -9 {pid}
 

@@ -74,13 +74,13 @@ impl<'a> Show<'a> {
     pub(super) async fn close(&mut self) -> Result<()> {
         self.take_overs().await?;
         self.tell().await?;
-        let (normal, failed, cancelled, ..) = self.counts().await?;
+        let (normal, failed, cancelled, _, hosts, ..) = self.counts().await?;
         let worst = self.takeovers.iter().copied().reduce(f64::max);
         let worst = worst.map(|s| format!(" (at most {s:.1} s after the kill)")).unwrap_or_default();
         self.account.say(
             Tone::Loud,
             &format!(
-                "\nended after {:.1} s: {normal} runs normal, {failed} failed, {cancelled} cancelled; \
+                "\nended after {:.1} s: {hosts} rows of demo.hosts normal; {normal} runs normal, {failed} failed, {cancelled} cancelled; \
                  failed attempts: {}; runs taken over: {}{worst}",
                 self.began.elapsed().as_secs_f64(),
                 self.events.failed_attempts,

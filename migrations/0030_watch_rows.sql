@@ -329,9 +329,10 @@ return (
     select jsonb_object_agg(key, case when octet_length(value::text) <= 8192 then value
                                       else to_jsonb(format('(%s bytes)', octet_length(value::text))) end)
     from jsonb_each(stored)
-    where key <> all ('{id,kind,status,error,wake_at,next_fire_at,anchor_at,effective_from,last_fire_at,last_started_at,'
+    where key <> all ('{id,kind,status,error,wake_at,next_fire_at,anchor_at,effective_from,last_fire_at,crash_loop_since,tz_mismatch,streak_at,last_started_at,'
                       'last_success_at,last_finished_at,last_duration,last_status,consecutive_failures,fires_count,'
-                      'version,declared_version,created_by,created_at,updated_at,sleepers_until,running,plan,planned_at}'::text[]));
+                      'version,declared_version,created_by,created_at,updated_at,sleepers_until,running,'
+                      'limited,limit_epoch,full_at,holder,epoch,plan,planned_at}'::text[]));
 
 -- Backstops, for a writer that has the triggers disabled.
 alter table watchbell.watches

@@ -197,11 +197,11 @@ begin
                 watchbell.shown(w.status_column), shown,
                 case when a.attgenerated <> '' then 'is generated' else 'is part of the key' end),
             'Set status_column to an ordinary column.');
-    elsif watchbell.base_type(a.atttypid) <> all (array['text', 'varchar', 'smallint', 'integer', 'bigint']::regtype[]::oid[])
+    elsif watchbell.base_type(a.atttypid) <> all (array['text', 'varchar', 'bpchar', 'smallint', 'integer', 'bigint']::regtype[]::oid[])
           and not exists (select from pg_catalog.pg_type t where t.oid = watchbell.base_type(a.atttypid) and t.typtype = 'e') then
         return watchbell.refused('status_column', format('column "%s" of %s is of type %s', watchbell.shown(w.status_column),
                 shown, format_type(a.atttypid, a.atttypmod)),
-            'A state is text, varchar, an enum, smallint, integer or bigint.');
+            'A state is text, varchar, char, an enum, smallint, integer or bigint.');
     end if;
     for s in select * from watchbell.watch_steps(w) loop
         select v."column", p into wrong, problem

@@ -363,12 +363,14 @@ async fn an_end_finds_its_rows_by_their_keys_among_many() {
     let mut stage = Stage::new(many, VIA).await;
     let reads = "select coalesce(pg_stat_get_xact_tuples_returned('hosts'::regclass), 0)";
     stage.scene.psql("begin").await;
+    // the counter may still hold what the table's making read
+    let before: i64 = stage.scene.value(reads).await;
     let rows = stage.claim(20).await;
     let ends: Vec<Finished> = rows.iter().map(|row| verdict(row, Event::Succeeded)).collect();
     assert_eq!(finish(&mut stage.scene.sql, &ends).await, [Became::Moved; 10]);
     let scanned: i64 = stage.scene.value(reads).await;
     stage.scene.psql("commit").await;
-    assert_eq!(scanned, 0, "rows were read by a scan of the table");
+    assert_eq!(scanned - before, 0, "rows were read by a scan of the table");
 }
 
 #[tokio::test]

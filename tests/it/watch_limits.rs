@@ -132,6 +132,6 @@ async fn a_watch_whose_table_is_locked_or_gone_disturbs_no_other() {
     work_until(&scene.database, workers, "(select status = 'normal' from locked)").await;
     assert_eq!(
         scene.value::<String>("select error from watchbell.watches where name = 'gone'").await,
-        "table_name: table gone does not exist"
+        "table_name: table public.gone does not exist"
     );
 }

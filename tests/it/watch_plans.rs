@@ -28,7 +28,7 @@ async fn planned(scene: &mut Scene, id: i64) -> Plan {
 #[tokio::test]
 async fn what_does_not_fit_is_said_in_one_sentence_with_what_mends_it() {
     for (spoil, said) in [
-        ("alter table hosts rename to elsewhere", "table_name: table hosts does not exist"),
+        ("alter table hosts rename to elsewhere", "table_name: table public.hosts does not exist"),
         (
             "alter table hosts rename to old; create view hosts as select * from old",
             "table_name: public.hosts is a view; its rows cannot be locked",
@@ -74,7 +74,7 @@ async fn what_does_not_fit_is_said_in_one_sentence_with_what_mends_it() {
 #[tokio::test]
 async fn a_mode_is_chosen_by_the_handler_and_said_with_its_reason() {
     let mut scene = hosts(10).await;
-    let transitions = r#"[{"handler": "rust", "to": "a"}, {"from": "a", "to": "b", "handler": "plain"}, {"from": "b", "handler": "elsewhere"}]"#;
+    let transitions = r#"[{"from": "pending", "to": "a", "handler": "rust"}, {"from": "a", "to": "b", "handler": "plain"}, {"from": "b", "to": "normal", "handler": "elsewhere"}]"#;
     let id = watch(&mut scene, "hosts", "table_name, transitions", &format!("'hosts', '{transitions}'")).await;
     let plan = planned(&mut scene, id).await;
     assert_eq!(

@@ -56,6 +56,7 @@ pub(super) const ALL: &[Migration] = migrations![
     30 "0030_watch_rows" since 30,
     31 "0031_watch_tables" since 31,
     32 "0032_watch_functions" since 32,
+    33 "0033_watch_wake" since 33,
 ];
 
 /// What every schema begins with: the place where migrations are recorded. Harmless when it is there.

@@ -9,6 +9,7 @@
 //! transactions of the watcher's. What the watcher itself writes goes through pools of its own, of three connections
 //! and two, each opened when it is needed.
 
+mod doze;
 mod leased;
 mod step;
 mod tally;
@@ -31,7 +32,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::tally::Tally;
+use self::{doze::Doze, tally::Tally};
 use super::{
     session::{SETTINGS, within},
     shared::{Phase, Shared, locked},
@@ -271,6 +272,7 @@ impl Watcher {
         let watch = &plan.watch;
         let resumes = watch.paused_for.filter(|_| watch.paused).map(|wait| Instant::now() + wait);
         let wakes = plan.steps.iter().map(|_| Notify::new()).collect();
+        let doze = Arc::new(Doze::default());
         let working = Working { mark, end: CancellationToken::new(), wakes, resumes };
         let modes = plan.steps.iter().map(|planned| planned.mode.map_or("no handler", Mode::word));
         tracing::debug!(watch = watch.name, table = plan.table.shown(), modes = ?modes.collect::<Vec<_>>(), "planned");
@@ -285,6 +287,7 @@ impl Watcher {
                 step: n,
                 end: working.end.clone(),
                 wakes: Arc::clone(&working.wakes),
+                doze: Arc::clone(&doze),
             };
             match mode {
                 Mode::Transactional => drop(self.steps.spawn(transactional::work(step))),

@@ -31,6 +31,13 @@ async fn only_told(scene: &mut Scene) -> String {
     told(&only(scene).await)
 }
 
+/// Watches a table of its own.
+async fn watch(scene: &mut Scene, name: &str) {
+    scene.psql(format!("create table {name} (id bigint primary key, status text not null default 'pending')")).await;
+    let insert = "set client_min_messages = error; insert into watchbell.watches (name, table_name, handler)";
+    scene.psql(format!("{insert} values ('{name}', '{name}', 'mail')")).await;
+}
+
 /// Fails the next run that is due, on its last attempt.
 async fn fail(scene: &mut Scene, worker: &mut crate::support::scene::Worker) {
     let run = scene.claim_one_of(worker).await;
@@ -138,7 +145,7 @@ async fn a_pause_of_more_than_a_week_may_have_been_forgotten() {
     scene.psql("select watchbell.pause('s', 'the warehouse moves')").await;
     scene.psql("select watchbell.pause('u', 'until then', watchbell.clock() + interval '30 days')").await;
     scene.psql("select watchbell.pause_queue('q')").await;
-    scene.psql("insert into watchbell.watches (name, table_name) values ('it''s', 'x')").await;
+    watch(&mut scene, "h").await;
     scene.psql("update watchbell.watches set paused_at = watchbell.clock()").await;
     let real = scene.value::<bool>("select paused_at = watchbell.clock() from watchbell.schedules where name = 's'");
     if !real.await {
@@ -154,7 +161,7 @@ async fn a_pause_of_more_than_a_week_may_have_been_forgotten() {
     assert!(rows[0].starts_with("warning paused: queue q; it has been paused for 7d1h by "), "{rows:#?}");
     assert!(rows[0].ends_with(" (limit 7d) $ watchbell queue resume q"), "{rows:#?}");
     assert!(rows[1].ends_with(" (limit 7d): the warehouse moves $ watchbell schedule resume s"), "{rows:#?}");
-    assert!(rows[2].ends_with("UPDATE watchbell.watches SET paused_at = NULL WHERE name = 'it''s'"), "{rows:#?}");
+    assert!(rows[2].ends_with("watchbell watch resume h"), "{rows:#?}");
 }
 
 #[tokio::test]
@@ -163,9 +170,8 @@ async fn what_will_never_fire_is_told() {
     scene.worker("w", &["mail"]).await;
     scene.schedule("february", "cron", "'0 0 31 2 *'").await;
     scene.schedule("over", "cron, ends_at", "'@daily', watchbell.clock() + interval '1 min'").await;
-    scene
-        .psql("insert into watchbell.watches (name, table_name, status, error) values ('h', 'x', 'invalid', 'no x')")
-        .await;
+    watch(&mut scene, "h").await;
+    scene.psql("update watchbell.watches set status = 'invalid', error = 'no x'").await;
     scene.fire().await;
     let mut rows: Vec<String> = attention(&mut scene).await.iter().map(told).collect();
     rows.sort();
@@ -396,10 +402,10 @@ async fn the_worst_comes_first_and_every_command_exists() {
         scene.schedule(name, "fixed_rate", "'30 days'").await;
     }
     scene.psql("select watchbell.pause_queue('q')").await;
-    scene
-        .psql("insert into watchbell.watches (name, table_name, status, error) values ('h', 'x', 'invalid', 'no x')")
-        .await;
-    scene.psql("insert into watchbell.watches (name, table_name, paused_at) values ('p', 'x', 'epoch')").await;
+    watch(&mut scene, "h").await;
+    scene.psql("update watchbell.watches set status = 'invalid', error = 'no x'").await;
+    watch(&mut scene, "p").await;
+    scene.psql("update watchbell.watches set paused_at = 'epoch' where name = 'p'").await;
     scene.fire().await;
     scene.psql("update watchbell.schedules set consecutive_failures = 9 where name = 'f'").await;
     scene.psql("update watchbell.schedules set paused_at = 'epoch' where name = 'p'").await;

@@ -169,7 +169,11 @@ async fn the_trigger_of_a_watched_table_tells_those_who_sleep() {
     assert!(scene.value::<bool>("select watchbell.wake_watch('models')").await);
     assert!(!scene.value::<bool>("select watchbell.wake_watch('models')").await);
     scene.psql("update public.models set status = 'pending' where a = 11").await;
-    scene.psql("update watchbell.queues set sleepers_until = clock_timestamp() + interval '1 h'").await;
+    // workers that wait for runs, or for rows of another table, are not meant
+    scene.psql("update watchbell.queues set sleepers_until = 'infinity'").await;
+    scene.psql("insert into watchbell.watch_sleepers values ('watchbell.queues'::regclass, 'infinity')").await;
+    scene.psql("update public.models set status = 'pending' where a = 11").await;
+    scene.psql("insert into watchbell.watch_sleepers values ('public.models'::regclass, 'infinity')").await;
     scene.psql("update public.models set b = 'x' where a = 12").await; // not its state
     scene.psql("insert into public.models (a, b) values (21, 'x')").await;
     scene.psql("notify watchbell, 'end'").await;

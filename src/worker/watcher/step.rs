@@ -8,7 +8,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::Site;
+use super::{
+    Site,
+    doze::{self, Doze},
+};
 use crate::{
     lifecycle::{watch_plan, watch_rate},
     watch::{Plan, Planned},
@@ -19,6 +22,8 @@ const SOON: Duration = Duration::from_millis(20);
 /// After an error; doubles.
 const AGAIN: Duration = Duration::from_millis(100);
 const AGAIN_MAX: Duration = Duration::from_secs(30);
+/// A rest as long as this is worth a wish to be woken.
+const DOZE_FROM: Duration = Duration::from_millis(100);
 
 /// One step of a watch in this worker.
 #[derive(Debug, Clone)]
@@ -30,6 +35,8 @@ pub(super) struct Step {
     pub(super) end: CancellationToken,
     /// Wakes each step of the watch: a row may have come.
     pub(super) wakes: Arc<[Notify]>,
+    /// Asks those who change the table to do so too.
+    pub(super) doze: Arc<Doze>,
 }
 
 impl Step {
@@ -90,28 +97,33 @@ pub(super) struct Rest {
     longest: Duration,
     pause: Duration,
     failures: u32,
+    /// The last look brought nothing, so that a row that comes is news.
+    idle: bool,
+    /// How often the wish to be woken had begun to be heard when this step last looked.
+    heard: u64,
 }
 
 impl Rest {
     pub(super) fn of(step: &Step) -> Self {
-        Self { longest: step.plan.watch.poll_interval, pause: Duration::ZERO, failures: 0 }
+        let longest = step.plan.watch.poll_interval;
+        Self { longest, pause: Duration::ZERO, failures: 0, idle: false, heard: 0 }
     }
 
     /// A look brought rows, though not as many as were asked for.
     pub(super) fn brought(&mut self) {
-        (self.pause, self.failures) = (SOON.min(self.longest), 0);
+        (self.pause, self.failures, self.idle) = (SOON.min(self.longest), 0, false);
     }
 
     /// A look brought nothing. One that took long is not repeated soon: looks may take a twentieth of the time.
     pub(super) fn in_vain(&mut self, took: Duration) {
-        self.failures = 0;
+        (self.failures, self.idle) = (0, true);
         self.pause = (self.pause * 2).clamp(SOON.min(self.longest), self.longest).max(took * 20);
     }
 
     /// Something went wrong. True: for the first time.
     pub(super) fn failed(&mut self) -> bool {
         self.pause = (AGAIN * 2_u32.pow(self.failures.min(10))).min(AGAIN_MAX).mul_f64(0.5 + fastrand::f64() / 2.0);
-        self.failures += 1;
+        (self.failures, self.idle) = (self.failures + 1, false);
         self.failures == 1
     }
 
@@ -121,20 +133,36 @@ impl Rest {
     }
 
     pub(super) fn exactly(&mut self, pause: Duration) {
-        self.pause = pause;
+        (self.pause, self.idle) = (pause, false);
     }
 
     /// Rests, until a row may have come or the step ends; after an error, and at least for `least`, to its end.
-    pub(super) async fn rest(&self, step: &Step, least: Duration) {
-        let least = if self.failures == 0 { least.min(self.pause) } else { self.pause };
-        let until = Instant::now() + self.pause;
-        let rest = async {
-            time::sleep(least).await;
-            let _ = time::timeout_at(until, step.wakes[step.step].notified()).await;
-        };
+    pub(super) async fn rest(&mut self, step: &Step, least: Duration) {
         tokio::select! {
-            () = rest => {}
+            woken = self.sleep(step, least) => if woken {
+                // what woke it may be seen a moment later, or be a row of another table: again soon
+                self.pause = Duration::ZERO;
+            },
             () = step.end.cancelled() => {}
         }
+    }
+
+    /// True: a row may have come.
+    async fn sleep(&mut self, step: &Step, least: Duration) -> bool {
+        let until = Instant::now() + self.pause;
+        time::sleep(if self.failures == 0 { least.min(self.pause) } else { self.pause }).await;
+        while Instant::now() < until {
+            if self.idle && self.pause >= DOZE_FROM {
+                let heard = step.doze.ask(step).await;
+                if std::mem::replace(&mut self.heard, heard) != heard {
+                    return true;
+                }
+            }
+            let part = until.min(Instant::now() + doze::AGAIN);
+            if time::timeout_at(part, step.wakes[step.step].notified()).await.is_ok() {
+                return true;
+            }
+        }
+        false
     }
 }

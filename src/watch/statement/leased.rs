@@ -3,6 +3,10 @@
 //! Each is one statement, and so a transaction of its own: a worker that is frozen in the middle holds no lock. All
 //! lock the user's row first and its claim second (the other order deadlocked about ten times in 100,000 rows), and
 //! none waits for a row that somebody else holds.
+//!
+//! Plans are made once, often while `watch_claims` is empty, when a join would rather read all claims of the watch than
+//! look up each: so each is looked up by its whole key in a lateral subselect, and what was locked is then written by
+//! its place (`ctid`). Whoever changes a claim between snapshot and lock changes what guards it, and it is not ours.
 
 use super::{Statements, listed};
 use crate::watch::{Step, Table, quote};
@@ -116,21 +120,25 @@ select c.key, null, null, c.id, c.fence, c.attempt, c.crashes, c.data::text, c.c
     from v k left join u on u.n = k.n
     where u.n is not null or not exists (select from {table} as t where {has_key})
 ), owned as materialized (
-    select k.*, c.attempt - k.unstarted::integer as attempts
+    select k.*, c.attempt - k.unstarted::integer as attempts, c.at
     from free k
-    join watchbell.watch_claims c
-      on c.watch_id = {watch} and c.key = k.key and c.id = k.id and c.fence = k.fence and c.claimed_by = k.claimed_by
-    for no key update of c skip locked
+    cross join lateral (
+        select c.ctid as at, c.attempt from watchbell.watch_claims c
+        where c.watch_id = {watch} and c.key = k.key and c.id = k.id and c.fence = k.fence
+          and c.claimed_by = k.claimed_by
+        offset 0
+        for no key update of c skip locked
+    ) c
 ), ended as (
-    delete from watchbell.watch_claims c using owned k
-    where c.watch_id = {watch} and c.key = k.key and not (k.stands and k.status = 'pending')
+    delete from watchbell.watch_claims c
+    where c.ctid = any (array(select k.at from owned k where not (k.stands and k.status = 'pending')))
 ), waiting as (
     update watchbell.watch_claims c
     set claimed_by = null, claimed_at = null, attempt = k.attempts, crashes = c.crashes + k.crashed::integer,
         due_at = case when k.delay_ms is null then c.due_at else k.now + make_interval(secs => k.delay_ms / 1000.0) end,
         data = coalesce(k.data::jsonb, c.data), error = coalesce(k.message, c.error)
     from owned k
-    where c.watch_id = {watch} and c.key = k.key and k.stands and k.status = 'pending'
+    where c.ctid = k.at and k.stands and k.status = 'pending'
 ), moved as (
     update {table} as t
     set {status} = (case k.status when 'normal' then {to} when 'pending' then {from} else {error} end)::{sql_type}{since}
@@ -187,13 +195,16 @@ from v k left join free f on f.n = k.n left join owned o on o.n = k.n",
     order by c.key
     limit $2
 ), stale as materialized (
-    select c.key
-    from k join watchbell.watch_claims c on c.watch_id = {watch} and c.key = k.key
-    where c.claimed_by is null and c.step = {step}
-      and not exists (select from {table} as t where {same} and t.{status} = {from})
-    for update of c skip locked
+    select c.at
+    from k cross join lateral (
+        select c.ctid as at from watchbell.watch_claims c
+        where c.watch_id = {watch} and c.key = k.key and c.claimed_by is null and c.step = {step}
+          and not exists (select from {table} as t where {same} and t.{status} = {from})
+        offset 0
+        for update of c skip locked
+    ) c
 ), gone as (
-    delete from watchbell.watch_claims c using stale where c.watch_id = {watch} and c.key = stale.key returning c.key
+    delete from watchbell.watch_claims c where c.ctid = any (array(select stale.at from stale)) returning c.key
 )
 select (select count(*) from k), (select count(*) from gone), (select max(k.key) from k)",
             watch = s.watch,

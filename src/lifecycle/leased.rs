@@ -27,7 +27,7 @@ use tokio::time::Instant;
 pub use self::{
     finish::{Became, finish},
     orphans::{Orphan, orphans, release, strays},
-    sweep::{Swept, forget, sweep},
+    sweep::{Swept, find_faults, forget, sweep},
 };
 use super::claim::Claimed;
 use crate::{

@@ -1,0 +1,163 @@
+//! Rows that stand at a state of work although nobody works on them are told, and can be put back; what a worker has
+//! is never touched.
+
+use watchbell::client;
+use watchbell::lifecycle::leased::find_faults;
+
+use crate::cli::done;
+use crate::rows::refusal;
+use crate::support::Scene;
+use crate::support::watched::{hosts, watch};
+
+/// Six hosts at `busy`: 1 is claimed by a worker, 2 waits with a claim, the others nobody knows of. 7 is pending.
+async fn stuck() -> (Scene, i64) {
+    let mut scene = hosts(7).await;
+    let id =
+        watch(&mut scene, "hosts", "table_name, handler, via_state, since_column", "'hosts', 'init', 'busy', 'since'")
+            .await;
+    scene.psql("update hosts set status = 'busy' where id < 7").await;
+    scene
+        .psql(format!(
+            "insert into watchbell.watch_claims (watch_id, key, step, claimed_by) values \
+             ({id}, '{{1}}', 'pending', 7), ({id}, '{{2}}', 'pending', null)"
+        ))
+        .await;
+    (scene, id)
+}
+
+const BUSY: &str = "select coalesce(string_agg(id::text, ' ' order by id), '') from hosts where status = 'busy'";
+
+async fn told(scene: &mut Scene) -> Vec<String> {
+    scene
+        .values(
+            "select concat_ws(' ', severity, kind, subject || ';', reason, '$', command) from watchbell.attention_watches \
+             where kind <> 'unserved_handler'",
+        )
+        .await
+}
+
+#[tokio::test]
+async fn rows_that_nobody_has_go_back_and_those_in_work_stay() {
+    let (mut scene, _) = stuck().await;
+    // somebody has one locked
+    let mut other = scene.connect().await;
+    sqlx::raw_sql("begin; select from hosts where id = 6 for update").execute(&mut other).await.unwrap();
+    assert!(client::release_row(&mut scene.sql, "hosts", &["3"]).await.unwrap());
+    assert!(!client::release_row(&mut scene.sql, "hosts", &["1"]).await.unwrap(), "a worker has it");
+    assert!(!client::release_row(&mut scene.sql, "hosts", &["7"]).await.unwrap(), "it is where it belongs");
+    assert_eq!(client::release_rows(&mut scene.sql, "hosts", 1).await.unwrap(), 1);
+    assert_eq!(client::release_rows(&mut scene.sql, "hosts", 1000).await.unwrap(), 2);
+    assert_eq!(scene.value::<String>(BUSY).await, "1 6");
+    sqlx::raw_sql("rollback").execute(&mut other).await.unwrap();
+    let url = scene.database.url.clone();
+    assert_eq!(done(&url, &["watch", "release", "hosts"]), "1\n");
+    assert_eq!(done(&url, &["watch", "release", "hosts", "--key", "6"]), "0\n");
+    assert_eq!(scene.value::<String>(BUSY).await, "1");
+    let since: i64 = scene.value("select count(*) from hosts where status = 'pending' and since is not null").await;
+    assert_eq!(since, 5, "the moment of the move, as at any other");
+    let noted: Vec<i64> = scene
+        .values("select (after->'rows')::bigint from watchbell.activity where what = 'release_rows' order by id")
+        .await;
+    assert_eq!(noted, [1, 1, 2, 1]);
+    let short = refusal(&mut scene.sql, "select watchbell.release_rows('hosts', key => '{5,6}')").await;
+    assert_eq!(short.message, "key {5,6} is not of 1 columns");
+}
+
+#[tokio::test]
+async fn what_any_watch_of_the_table_has_in_work_stays() {
+    let (mut scene, id) = stuck().await;
+    scene.psql("create unique index on hosts (name, id); alter table hosts alter name set not null").await;
+    let other = watch(
+        &mut scene,
+        "others",
+        "table_name, handler, via_state, from_state, key_columns",
+        "'hosts', 'init', 'busy', 'waiting', '{name,id}'",
+    )
+    .await;
+    // by another key; and by a watch that was deleted while its worker goes on
+    scene
+        .psql(format!(
+            "insert into watchbell.watch_claims (watch_id, key, step, claimed_by) values \
+             ({other}, '{{host 3,3}}', 'waiting', 7), ({other} + 1, '{{4}}', 'pending', 7)"
+        ))
+        .await;
+    assert_eq!(scene.value::<i64>("select watchbell.release_rows('hosts')").await, 3);
+    assert_eq!(scene.value::<String>(BUSY).await, "1 3 4");
+    scene.psql(format!("delete from watchbell.watch_claims where watch_id > {id}")).await;
+    assert_eq!(scene.value::<i64>("select watchbell.release_rows('hosts')").await, 2);
+}
+
+#[tokio::test]
+async fn keys_of_moments_are_told_alike_in_every_time_zone() {
+    let mut scene = Scene::new().await;
+    scene
+        .psql(
+            "create table days (at timestamptz, day date, status text default 'pending', primary key (at, day)); \
+             insert into days (at, day, status) values ('2031-01-01 00:00:00Z', '2031-01-02', 'busy'), \
+                                                       ('2031-02-01 00:00:00Z', '2031-02-02', 'busy')",
+        )
+        .await;
+    let id = watch(&mut scene, "days", "table_name, handler, via_state", "'days', 'init', 'busy'").await;
+    scene
+        .psql(format!(
+            "insert into watchbell.watch_claims (watch_id, key, step, claimed_by) \
+             values ({id}, '{{2031-01-01T00:00:00Z,2031-01-02}}', 'pending', 7)"
+        ))
+        .await;
+    scene.psql("set timezone = 'Asia/Kolkata'; set datestyle = 'German'").await;
+    assert_eq!(scene.value::<i64>("select watchbell.release_rows('days')").await, 1);
+    assert_eq!(scene.value::<i32>("select extract(month from day)::int from days where status = 'busy'").await, 1);
+}
+
+#[tokio::test]
+async fn rows_that_are_stuck_are_told_until_they_are_released() {
+    let (mut scene, id) = stuck().await;
+    let mut worker = scene.connect().await;
+    assert_eq!(told(&mut scene).await, [""; 0]);
+    assert_eq!(find_faults(&mut worker, id).await.unwrap(), 1);
+    let all = "critical stuck hosts; 5 of its rows stand at \"busy\" and no worker has them: they stay there until they \
+               are released $ watchbell watch release hosts";
+    assert_eq!(told(&mut scene).await, [all]);
+    scene.psql("select watchbell.release_rows('hosts', max => 4)").await;
+    let one = "critical stuck hosts; 1 of its rows stands at \"busy\" and no worker has it: it stays there until it is \
+               released $ watchbell watch release hosts";
+    assert_eq!(told(&mut scene).await, [one]);
+    scene.psql("select watchbell.release_rows('hosts')").await;
+    assert_eq!(told(&mut scene).await, [""; 0]);
+    assert_eq!(find_faults(&mut worker, id).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_state_of_work_that_was_edited_away_stays_known_while_rows_stand_there() {
+    let (mut scene, id) = stuck().await;
+    let mut worker = scene.connect().await;
+    scene.psql("update watchbell.watches set via_state = 'working'").await;
+    assert_eq!(told(&mut scene).await, [""; 0]);
+    assert_eq!(find_faults(&mut worker, id).await.unwrap(), 1);
+    assert!(told(&mut scene).await[0].contains("5 of its rows stand at \"busy\""));
+    assert_eq!(scene.value::<i64>("select watchbell.release_rows('hosts')").await, 5);
+    // the one that a worker has may be left there yet
+    assert_eq!(find_faults(&mut worker, id).await.unwrap(), 0);
+    let known = "select count(*) from watchbell.watch_faults";
+    assert_eq!(scene.value::<i64>(known).await, 1);
+    scene.psql("delete from watchbell.watch_claims").await;
+    assert_eq!(find_faults(&mut worker, id).await.unwrap(), 1, "its worker died");
+    assert_eq!(scene.value::<i64>("select watchbell.release_rows('hosts')").await, 1);
+    assert_eq!(scene.value::<i64>(known).await, 0);
+    scene.psql("update watchbell.watches set via_state = 'busy'; select watchbell.unwatch('hosts')").await;
+    assert_eq!(scene.value::<i64>(known).await, 0, "a watch that is gone leaves none behind");
+}
+
+#[tokio::test]
+async fn a_filter_that_fails_is_told_until_it_does_not() {
+    let mut scene = hosts(9).await;
+    let id = watch(&mut scene, "hosts", "table_name, handler, filter", "'hosts', 'init', '10 / (id - 7) > 1'").await;
+    let mut worker = scene.connect().await;
+    assert_eq!(find_faults(&mut worker, id).await.unwrap(), 1);
+    let fails = "critical filter_fails hosts; rows in state \"pending\" are not taken: its filter fails: division by zero \
+                 $ watchbell watch show hosts";
+    assert_eq!(told(&mut scene).await, [fails]);
+    scene.psql("delete from hosts where id = 7").await;
+    assert_eq!(find_faults(&mut worker, id).await.unwrap(), 0);
+    assert_eq!(told(&mut scene).await, [""; 0]);
+}

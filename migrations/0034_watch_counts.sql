@@ -163,8 +163,8 @@ end $$;
 
 -- By the rights of whoever reads it: what he may not read is told as a problem of that watch.
 create view watchbell.watch_states as
-select w.name as watch, w.table_name, w.paused_at is not null as paused, c.state, c.role, c.rows, c.capped, c.oldest,
-       c.problem
+select w.name as watch, w.table_name, w.paused_at is not null as paused, c.state, c.role, c.rows, c.capped,
+       case when isfinite(c.oldest) then c.oldest end as oldest, c.problem
 from watchbell.watches w
 cross join lateral watchbell.try_watch_counts(w.name, 10000) c;
 

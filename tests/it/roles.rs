@@ -177,6 +177,9 @@ async fn a_viewer_reads_everything_that_people_look_at_and_changes_nothing() {
     for relation in VIEWS.iter().chain(&["runs", "schedules", "fires", "run_errors", "run_output", "activity"]) {
         ok(&mut viewer, &format!("select * from watchbell.{relation}")).await;
     }
+    for relation in ["watches", "watch_status", "watch_states", "watch_errors", "watch_totals", "watch_faults"] {
+        ok(&mut viewer, &format!("select * from watchbell.{relation}")).await;
+    }
     client::Runs::new().fetch(&mut viewer).await.unwrap();
     client::Schedules::new().fetch(&mut viewer).await.unwrap();
     for statement in [

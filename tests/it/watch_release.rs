@@ -1,13 +1,19 @@
 //! Rows that stand at a state of work although nobody works on them are told, and can be put back; what a worker has
 //! is never touched.
 
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
 use watchbell::client;
 use watchbell::lifecycle::leased::find_faults;
+use watchbell::{Context, HandlerResult};
 
 use crate::cli::done;
 use crate::rows::refusal;
 use crate::support::Scene;
-use crate::support::watched::{hosts, watch};
+use crate::support::crew::{hand, start};
+use crate::support::wait::until_true;
+use crate::support::watched::{PATIENCE, hosts, watch};
 
 /// Six hosts at `busy`: 1 is claimed by a worker, 2 waits with a claim, the others nobody knows of. 7 is pending.
 async fn stuck() -> (Scene, i64) {
@@ -160,4 +166,87 @@ async fn a_filter_that_fails_is_told_until_it_does_not() {
     scene.psql("delete from hosts where id = 7").await;
     assert_eq!(find_faults(&mut worker, id).await.unwrap(), 0);
     assert_eq!(told(&mut scene).await, [""; 0]);
+}
+
+/// Tables whose keys are of every kind, four rows in each; the last key's text depends on the session.
+const KEYS: [(&str, &str, &str); 4] = [
+    ("moments", "at timestamptz, day date, plain timestamp", "now() + i * '1.5 h'::interval, current_date + i, now()"),
+    (
+        "ends",
+        "at timestamptz, day date",
+        "case i when 1 then 'infinity' when 2 then '-infinity' else now() end, 'infinity'::date - 0 * i",
+    ),
+    ("numbers", "n numeric, f float8, b boolean", "i + 0.5, i / 3.0, true"),
+    ("words", "w named, u uuid, c char(9)", "'O''Brien, \"' || i, gen_random_uuid(), 'x'"),
+];
+
+#[tokio::test]
+async fn whatever_names_a_row_it_is_known_whether_a_worker_has_it() {
+    let mut scene = Scene::new().await;
+    scene.psql("create domain named as text").await;
+    for (table, columns, values) in KEYS {
+        let key: Vec<&str> = columns.split(", ").filter_map(|column| column.split(' ').next()).collect();
+        let key = key.join(", ");
+        scene
+            .psql(format!(
+                "create table {table} ({columns}, status text not null default 'pending', primary key ({key})); \
+                 insert into {table} select {values} from generate_series(1, 4) i where i < 4 or '{table}' <> 'ends'"
+            ))
+            .await;
+        watch(&mut scene, table, "table_name, handler, via_state", &format!("'{table}', 'wait', 'busy'")).await;
+    }
+    let gate = Arc::new(Semaphore::new(0));
+    let held = Arc::clone(&gate);
+    let wait = move |_: Context| {
+        let held = Arc::clone(&held);
+        async move {
+            held.acquire().await?.forget();
+            HandlerResult::Ok(())
+        }
+    };
+    let worker = start(hand(&scene.database.pool, "one").slots(30).handler("wait", wait));
+    until_true(&scene.database.pool, "(select count(*) = 15 from watchbell.watch_claims)", PATIENCE).await;
+    scene.psql("set timezone = 'America/Caracas'; set datestyle = 'SQL, DMY'").await;
+    for (table, ..) in KEYS {
+        let released: i64 = scene.value(format!("select watchbell.release_rows('{table}')")).await;
+        assert_eq!(released, 0, "{table}");
+        let busy: i64 = scene.value(format!("select count(*) from {table} where status = 'busy'")).await;
+        assert!(busy >= 3, "{table}");
+    }
+    gate.add_permits(15);
+    until_true(&scene.database.pool, "not exists (select from watchbell.watch_claims)", PATIENCE).await;
+    worker.stop().await;
+    for (table, ..) in KEYS {
+        scene.psql(format!("update {table} set status = 'busy'")).await;
+        let released: i64 = scene.value(format!("select watchbell.release_rows('{table}')")).await;
+        assert!(released >= 3, "{table}: a key that was told is found again");
+    }
+}
+
+#[tokio::test]
+async fn rows_at_work_are_released_by_nobody_however_often_it_is_tried() {
+    let mut scene = hosts(400).await;
+    watch(&mut scene, "hosts", "table_name, handler, via_state", "'hosts', 'once', 'busy'").await;
+    let pool = scene.database.pool.clone();
+    let effects = pool.clone();
+    let once = move |ctx: Context| {
+        let effects = effects.clone();
+        async move {
+            let insert = sqlx::query("insert into effects (host) values ($1::bigint)");
+            insert.bind(ctx.key().and_then(|key| key[0].parse::<i64>().ok())).execute(&effects).await?;
+            HandlerResult::Ok(())
+        }
+    };
+    let workers =
+        [start(hand(&pool, "one").handler("once", once.clone())), start(hand(&pool, "two").handler("once", once))];
+    let (mut released, mut left) = (0, true);
+    while left {
+        released += scene.value::<i64>("select watchbell.release_rows('hosts')").await;
+        left = scene.value("select exists (select from hosts where status <> 'normal')").await;
+    }
+    for worker in workers {
+        worker.stop().await;
+    }
+    assert_eq!(released, 0);
+    assert_eq!(scene.value::<String>("select count(*) || ' ' || count(distinct host) from effects").await, "400 400");
 }

@@ -54,12 +54,22 @@ comment on column watchbell.watch_faults.capped is 'There may be more.';
 comment on column watchbell.watch_faults.reason is 'What the database says.';
 comment on column watchbell.watch_faults.since is 'When it was first found; NULL while it is only suspected.';
 
+-- Workers take turns: whoever comes first within a minute looks.
+create table watchbell.watch_looks (
+    watch_id  bigint primary key,
+    looked_at timestamptz not null
+) with (fillfactor = 50);
+comment on table watchbell.watch_looks is 'When some worker last looked for what is wrong with the rows of a watch.';
+comment on column watchbell.watch_looks.watch_id is 'The watch.';
+comment on column watchbell.watch_looks.looked_at is 'When the look began.';
+
 -- States of work that an edit takes away stay known: rows may stand there, and their worker may die.
 create function watchbell.watches_via() returns trigger
 language plpgsql security definer set search_path = watchbell, pg_temp as $$
 begin
     if tg_op = 'DELETE' or (old.table_name, old.status_column) is distinct from (new.table_name, new.status_column) then
         delete from watchbell.watch_faults f where f.watch_id = old.id;
+        delete from watchbell.watch_looks l where l.watch_id = old.id;
     else
         insert into watchbell.watch_faults (watch_id, kind, state, step)
         select new.id, 'stuck', o.via_state, min(o.from_state)
@@ -229,6 +239,12 @@ end;
 create function watchbell.watches_rivals() returns trigger
 language plpgsql security definer set search_path = watchbell, pg_temp as $$
 begin
+    -- Programs declare the same again at each start.
+    if tg_op = 'UPDATE' and (new.table_name, new.status_column, new.from_state, new.filter, new.transitions, new.paused_at)
+                            is not distinct from
+                            (old.table_name, old.status_column, old.from_state, old.filter, old.transitions, old.paused_at) then
+        return null;
+    end if;
     update watchbell.watches w set wake_at = '-infinity'
     from (select o.id from watchbell.watches o
           where o.id <> old.id and o.wake_at > '-infinity'

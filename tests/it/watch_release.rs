@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use chrono::TimeDelta;
 use tokio::sync::Semaphore;
 use watchbell::client;
 use watchbell::lifecycle::leased::find_faults;
@@ -32,6 +33,11 @@ async fn stuck() -> (Scene, i64) {
 }
 
 const BUSY: &str = "select coalesce(string_agg(id::text, ' ' order by id), '') from hosts where status = 'busy'";
+
+/// What a worker does once a minute: how much is wrong.
+async fn look(scene: &mut Scene) -> i64 {
+    scene.value("select watchbell.find_watch_faults(id) from watchbell.watches").await
+}
 
 async fn told(scene: &mut Scene) -> Vec<String> {
     scene
@@ -117,10 +123,9 @@ async fn keys_of_moments_are_told_alike_in_every_time_zone() {
 
 #[tokio::test]
 async fn rows_that_are_stuck_are_told_until_they_are_released() {
-    let (mut scene, id) = stuck().await;
-    let mut worker = scene.connect().await;
+    let (mut scene, _) = stuck().await;
     assert_eq!(told(&mut scene).await, [""; 0]);
-    assert_eq!(find_faults(&mut worker, id).await.unwrap(), 1);
+    assert_eq!(look(&mut scene).await, 1);
     let all = "critical stuck hosts; 5 of its rows stand at \"busy\" and no worker has them: they stay there until they \
                are released $ watchbell watch release hosts";
     assert_eq!(told(&mut scene).await, [all]);
@@ -130,24 +135,37 @@ async fn rows_that_are_stuck_are_told_until_they_are_released() {
     assert_eq!(told(&mut scene).await, [one]);
     scene.psql("select watchbell.release_rows('hosts')").await;
     assert_eq!(told(&mut scene).await, [""; 0]);
-    assert_eq!(find_faults(&mut worker, id).await.unwrap(), 0);
+    assert_eq!(look(&mut scene).await, 0);
+}
+
+#[tokio::test]
+async fn one_worker_looks_once_a_minute_for_all() {
+    let (mut scene, id) = stuck().await;
+    assert_eq!(find_faults(&mut scene.sql, id).await.unwrap(), Some(1));
+    scene.advance(TimeDelta::seconds(40)).await;
+    assert_eq!(find_faults(&mut scene.sql, id).await.unwrap(), None);
+    scene.advance(TimeDelta::seconds(20)).await;
+    assert_eq!(find_faults(&mut scene.sql, id).await.unwrap(), Some(1));
+    scene.psql("select watchbell.unwatch('hosts')").await;
+    assert_eq!(find_faults(&mut scene.sql, id).await.unwrap(), None);
+    let left = "select (select count(*) from watchbell.watch_looks) + (select count(*) from watchbell.watch_faults)";
+    assert_eq!(scene.value::<i64>(left).await, 0);
 }
 
 #[tokio::test]
 async fn a_state_of_work_that_was_edited_away_stays_known_while_rows_stand_there() {
-    let (mut scene, id) = stuck().await;
-    let mut worker = scene.connect().await;
+    let (mut scene, _) = stuck().await;
     scene.psql("update watchbell.watches set via_state = 'working'").await;
     assert_eq!(told(&mut scene).await, [""; 0]);
-    assert_eq!(find_faults(&mut worker, id).await.unwrap(), 1);
+    assert_eq!(look(&mut scene).await, 1);
     assert!(told(&mut scene).await[0].contains("5 of its rows stand at \"busy\""));
     assert_eq!(scene.value::<i64>("select watchbell.release_rows('hosts')").await, 5);
     // the one that a worker has may be left there yet
-    assert_eq!(find_faults(&mut worker, id).await.unwrap(), 0);
+    assert_eq!(look(&mut scene).await, 0);
     let known = "select count(*) from watchbell.watch_faults";
     assert_eq!(scene.value::<i64>(known).await, 1);
     scene.psql("delete from watchbell.watch_claims").await;
-    assert_eq!(find_faults(&mut worker, id).await.unwrap(), 1, "its worker died");
+    assert_eq!(look(&mut scene).await, 1, "its worker died");
     assert_eq!(scene.value::<i64>("select watchbell.release_rows('hosts')").await, 1);
     assert_eq!(scene.value::<i64>(known).await, 0);
     scene.psql("update watchbell.watches set via_state = 'busy'; select watchbell.unwatch('hosts')").await;
@@ -157,14 +175,13 @@ async fn a_state_of_work_that_was_edited_away_stays_known_while_rows_stand_there
 #[tokio::test]
 async fn a_filter_that_fails_is_told_until_it_does_not() {
     let mut scene = hosts(9).await;
-    let id = watch(&mut scene, "hosts", "table_name, handler, filter", "'hosts', 'init', '10 / (id - 7) > 1'").await;
-    let mut worker = scene.connect().await;
-    assert_eq!(find_faults(&mut worker, id).await.unwrap(), 1);
+    watch(&mut scene, "hosts", "table_name, handler, filter", "'hosts', 'init', '10 / (id - 7) > 1'").await;
+    assert_eq!(look(&mut scene).await, 1);
     let fails = "critical filter_fails hosts; rows in state \"pending\" are not taken: its filter fails: division by zero \
                  $ watchbell watch show hosts";
     assert_eq!(told(&mut scene).await, [fails]);
     scene.psql("delete from hosts where id = 7").await;
-    assert_eq!(find_faults(&mut worker, id).await.unwrap(), 0);
+    assert_eq!(look(&mut scene).await, 0);
     assert_eq!(told(&mut scene).await, [""; 0]);
 }
 

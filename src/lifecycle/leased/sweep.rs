@@ -12,9 +12,6 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use crate::watch::Plan;
 
 const FORGET: &str = include_str!("../../sql/9_claims_forget.sql");
-const FAULTS: &str = include_str!("../../sql/9_claims_faults.sql");
-/// The look reads rows for which there may be no index. The server ends it, and it is given up.
-const BOUNDS: &str = "select set_config('statement_timeout', '1s', true), set_config('lock_timeout', '50ms', true)";
 
 /// Claims looked at in one statement, and statements in one pass over a step.
 const BATCH: i64 = 1000;
@@ -59,15 +56,4 @@ pub async fn sweep(conn: &mut PgConnection, plan: &Arc<Plan>) -> sqlx::Result<Sw
         }
     }
     Ok(swept)
-}
-
-/// Looks at the rows of a watch for what a person must see to, and keeps it in `watch_faults`; answers how much it is.
-///
-/// In a transaction of its own, a second at most.
-pub async fn find_faults(conn: &mut PgConnection, watch: i64) -> sqlx::Result<i64> {
-    let mut tx = conn.begin().await?;
-    sqlx::query(BOUNDS).execute(&mut *tx).await?;
-    let found = sqlx::query_scalar(FAULTS).bind(watch).fetch_one(&mut *tx).await?;
-    tx.commit().await?;
-    Ok(found)
 }

@@ -59,6 +59,9 @@ pub(super) const ALL: &[Migration] = migrations![
     33 "0033_watch_wake" since 33,
     34 "0034_watch_counts" since 34,
     35 "0035_watch_faults" since 35,
+    34 "0034_interval_hint" since 34,
+    35 "0035_alone" since 35,
+    36 "0036_quiet_claims" since 36,
 ];
 
 /// What every schema begins with: the place where migrations are recorded. Harmless when it is there.

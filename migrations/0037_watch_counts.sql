@@ -1,6 +1,10 @@
 -- Rows of watched tables are counted as workers take them: those that a step's filter leaves out do not wait. What
 -- cannot be counted says why, and one watch's fault is told as that watch's.
 
+-- A row that fails again and again goes through `via` and comes back each time, which its since_column takes for news.
+alter table watchbell.watch_claims add column began_at timestamptz not null default now();
+comment on column watchbell.watch_claims.began_at is 'When the row was first tried at this step.';
+
 -- Whether a statement over one table reads nothing but rows that it answers with: by an index, without a condition
 -- that is looked at row by row, so that a LIMIT bounds it.
 create function watchbell.is_by_index(statement text) returns boolean
@@ -145,6 +149,12 @@ begin
         order by bool_or(p.role = 4) and not bool_or(p.role in (1, 2, 3)), min(x.ordinality * 10 + p.role)
     loop
         select * into c from watchbell.count_rows(w, s.state, s.filter, cap, false);
+        if s.role = 'waiting' and c.rows > 0 then
+            select least(c.oldest, min(f.began_at)) into c.oldest
+            from (select k.began_at from watchbell.watch_claims k
+                  where k.watch_id = w.id and k.step = s.state and k.claimed_by is null and k.error is not null
+                  limit cap) f;
+        end if;
         return query select s.state, s.role, c.rows, c.capped, c.oldest, c.problem;
         if c.left_out is not null then
             return query select s.state, 'left_out', c.left_out, c.left_capped, null::timestamptz, null;
@@ -321,5 +331,5 @@ comment on column watchbell.watch_states.state is 'The state; NULL where nothing
 comment on column watchbell.watch_states.role is 'waiting (a step takes them), left_out (its filter does not let them through), working, done or failed.';
 comment on column watchbell.watch_states.rows is 'How many; NULL where they cannot be counted.';
 comment on column watchbell.watch_states.capped is 'There may be more.';
-comment on column watchbell.watch_states.oldest is 'Since when the oldest of those counted stands there, if the watch has a since_column.';
+comment on column watchbell.watch_states.oldest is 'Since when the oldest of those counted stands there, if the watch has a since_column; of those that wait, also since when one that failed is tried.';
 comment on column watchbell.watch_states.problem is 'Why they were not counted.';

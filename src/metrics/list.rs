@@ -142,7 +142,7 @@ pub(crate) const WATCH_PENDING_ROWS: Metric = Metric::gauge(
 pub(crate) const WATCH_OLDEST_PENDING: Metric = Metric::gauge(
     "watchbell_watch_oldest_pending_age_seconds",
     &["watch"],
-    "How long the oldest of them has waited; only for watches with a since_column.",
+    "How long the oldest of them has waited, or been tried in vain; without a since_column only what was tried.",
 )
 .of_cluster();
 pub(crate) const WATCH_UNCOUNTED: Metric = Metric::gauge(

@@ -184,7 +184,10 @@ impl<'a> Batch<'a> {
             self.finish(transaction, &rows).await?;
             return Ok(self.worked);
         }
-        watch_crashed::note(&self.line.own, hand, rows.iter().map(|row| &row.key)).await?;
+        if !watch_crashed::note(&self.line.own, hand, rows.iter().map(|row| &row.key)).await? {
+            transaction.rollback().await?;
+            return Ok(Worked::default());
+        }
         let ended = self.finish(transaction, &rows).await;
         // what was rolled back is still noted: nobody else would take these rows
         if !matches!(ended, Ok(true)) {

@@ -118,6 +118,7 @@ mod watch_keys;
 mod watch_limits;
 mod watch_plans;
 mod watch_rows;
+mod watch_steps;
 mod watch_wake;
 mod words;
 mod worker;

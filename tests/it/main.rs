@@ -117,6 +117,7 @@ mod watch_functions;
 mod watch_keys;
 mod watch_limits;
 mod watch_plans;
+mod watch_restarts;
 mod watch_rows;
 mod watch_steps;
 mod watch_wake;

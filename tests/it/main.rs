@@ -119,6 +119,7 @@ mod watch_limits;
 mod watch_plans;
 mod watch_restarts;
 mod watch_rows;
+mod watch_snapshots;
 mod watch_steps;
 mod watch_wake;
 mod words;

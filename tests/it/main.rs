@@ -116,6 +116,7 @@ mod watch_definitions;
 mod watch_functions;
 mod watch_keys;
 mod watch_limits;
+mod watch_mixed;
 mod watch_plans;
 mod watch_restarts;
 mod watch_rows;

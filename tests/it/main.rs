@@ -117,6 +117,7 @@ mod watch_functions;
 mod watch_keys;
 mod watch_limits;
 mod watch_mixed;
+mod watch_owners;
 mod watch_plans;
 mod watch_restarts;
 mod watch_rows;

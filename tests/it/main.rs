@@ -119,6 +119,7 @@ mod watch_limits;
 mod watch_mixed;
 mod watch_owners;
 mod watch_plans;
+mod watch_poison;
 mod watch_restarts;
 mod watch_rows;
 mod watch_snapshots;

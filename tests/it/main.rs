@@ -7,6 +7,7 @@ mod support;
 mod table;
 
 mod activity;
+mod alone;
 mod api;
 mod attention;
 mod attention_doubts;
@@ -56,6 +57,7 @@ mod keep_alive;
 mod kept_processes;
 mod leased_faults;
 mod leased_outside;
+mod leased_plans;
 mod leased_rows;
 mod leased_stages;
 mod library_around;

@@ -9,7 +9,7 @@ use crate::support::process::{Orders, Process};
 use crate::support::wait::until_true;
 use crate::support::watched::{PATIENCE, hosts, watch};
 
-const ROWS: i64 = 600;
+const ROWS: i64 = 400;
 
 const MACHINE: &str = r#"[
     {"from": "pending", "via": "calling", "to": "called", "handler": "call"},

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgPool};
@@ -29,8 +30,8 @@ const TRANSACTIONAL: &str = r#"[
     {"from": "checked", "to": "normal", "handler": "effect_rows", "batch_size": 20}]"#;
 
 const LEASED: &str = r#"[
-    {"from": "pending", "via": "calling", "to": "fetched", "handler": "host", "payload": {"ms": 5}},
-    {"from": "fetched", "to": "normal", "handler": "host", "payload": {"ms": 5}}]"#;
+    {"from": "pending", "via": "calling", "to": "fetched", "handler": "host", "payload": {"ms": 60}},
+    {"from": "fetched", "to": "normal", "handler": "host", "payload": {"ms": 60}}]"#;
 
 /// Two workers on a server of its own, before rows of a table; its watch is on.
 struct Stage {
@@ -54,7 +55,10 @@ impl Stage {
         sqlx::raw_sql(AssertSqlSafe(tables)).execute(&pool).await.unwrap();
         note_charges(&pool).await;
         let journal = Journal::new();
-        let workers = ["a", "b"].map(|name| start(Orders::new(server.url(), &journal, name).worker()));
+        // longer than a busy machine needs to bring a server back
+        let lease = Duration::from_secs(45);
+        let orders = |name| Orders { lease, ..Orders::new(server.url(), &journal, name) };
+        let workers = ["a", "b"].map(|name| start(orders(name).worker()));
         let there = "(select count(*) from watchbell.workers where state = 'running' and presence) = 2";
         until_true(&pool, there, PATIENCE).await;
         let watch =
@@ -105,8 +109,8 @@ async fn effects_in_transactions_happen_once_though_the_server_crashes() {
 #[tokio::test]
 async fn leased_rows_have_one_end_though_the_server_crashes() {
     let Some(mut stage) = Stage::new(LEASED).await else { return };
-    stage.crash(Halt::Immediate, 200).await;
-    stage.crash(Halt::Fast, 700).await;
+    stage.crash(Halt::Immediate, 100).await;
+    stage.crash(Halt::Fast, 300).await;
     stage.end().await;
     let done = "select array_agg(n) from (select sum(done)::bigint as n from watchbell.watch_totals group by step) x";
     assert_eq!(one::<Vec<i64>>(&stage.pool, done).await, [ROWS; 2]);

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgPool};
@@ -21,7 +21,10 @@ use crate::support::process::Orders;
 use crate::support::wait::until_true;
 use crate::support::watched::{PATIENCE, TABLES, hosts, watch};
 
-const ROWS: i64 = 1_500;
+const ROWS: i64 = 900;
+
+/// Until rows reach their end again, on a machine that is busy with other tests.
+const AWAY_MAX: Duration = Duration::from_secs(20);
 
 const TRANSACTIONAL: &str = r#"[
     {"from": "pending", "to": "fetched", "handler": "sql", "batch_size": 20, "payload":
@@ -30,8 +33,8 @@ const TRANSACTIONAL: &str = r#"[
     {"from": "checked", "to": "normal", "handler": "effect_rows", "batch_size": 20}]"#;
 
 const LEASED: &str = r#"[
-    {"from": "pending", "via": "calling", "to": "fetched", "handler": "host", "payload": {"ms": 60}},
-    {"from": "fetched", "to": "normal", "handler": "host", "payload": {"ms": 60}}]"#;
+    {"from": "pending", "via": "calling", "to": "fetched", "handler": "host", "payload": {"ms": 200}},
+    {"from": "fetched", "to": "normal", "handler": "host", "payload": {"ms": 200}}]"#;
 
 /// Two workers on a server of its own, before rows of a table; its watch is on.
 struct Stage {
@@ -74,6 +77,12 @@ impl Stage {
         assert!(self.count("hosts where status <> 'normal'").await > 0, "all is over already");
         self.server.halt(halt).await.unwrap();
         self.server.resume().await.unwrap();
+        let back = Instant::now();
+        let left = "hosts where status <> 'normal'";
+        let then = self.count(left).await;
+        let on = format!("(select count(*) from {left}) < {then}");
+        println!("rows come to their end {:?} after the server is back", until_true(&self.pool, &on, PATIENCE).await);
+        assert!(back.elapsed() < AWAY_MAX, "{:?}", back.elapsed());
     }
 
     /// All rows are through, no worker was given up, and none of what they left behind is there.
@@ -97,8 +106,8 @@ impl Stage {
 #[tokio::test]
 async fn effects_in_transactions_happen_once_though_the_server_crashes() {
     let Some(mut stage) = Stage::new(TRANSACTIONAL).await else { return };
-    stage.crash(Halt::Immediate, 200).await;
-    stage.crash(Halt::Fast, 700).await;
+    stage.crash(Halt::Immediate, 150).await;
+    stage.crash(Halt::Fast, 450).await;
     stage.crash(Halt::Immediate, ROWS).await;
     stage.end().await;
     let once = "select array_agg(n order by step) from (select step, count(*) as n from effects group by step) x";
@@ -109,8 +118,8 @@ async fn effects_in_transactions_happen_once_though_the_server_crashes() {
 #[tokio::test]
 async fn leased_rows_have_one_end_though_the_server_crashes() {
     let Some(mut stage) = Stage::new(LEASED).await else { return };
-    stage.crash(Halt::Immediate, 100).await;
-    stage.crash(Halt::Fast, 300).await;
+    stage.crash(Halt::Immediate, 50).await;
+    stage.crash(Halt::Fast, 200).await;
     stage.end().await;
     let done = "select array_agg(n) from (select sum(done)::bigint as n from watchbell.watch_totals group by step) x";
     assert_eq!(one::<Vec<i64>>(&stage.pool, done).await, [ROWS; 2]);

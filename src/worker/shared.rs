@@ -244,12 +244,14 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// Whether this worker may claim: it does not drain, its heartbeats are unbroken, it has its presence lock
-    /// or a heartbeat of the last 1.5 s, and its verdicts are being written.
+    /// Whether this worker may claim: it does not drain, its heartbeats are unbroken and its lease is not over (that of
+    /// a process that was frozen may be, before it hears of that), it has its presence lock or a heartbeat of the last
+    /// 1.5 s, and its verdicts are being written.
     pub(super) fn may_claim(&self) -> bool {
         let beat = *locked(&self.beat);
         self.phase() == Phase::Running
             && beat.unbroken_since.is_some()
+            && beat.last.elapsed() < self.config.lease
             && (beat.presence_since.is_some() || beat.last.elapsed() < Duration::from_millis(1500))
             && self.backlog.load(Ordering::Relaxed) < BACKLOG_MAX
     }

@@ -1,6 +1,10 @@
 //! A step in transactional mode: batches, one after the other, and several side by side while there is much to do.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     task::JoinSet,
@@ -9,7 +13,10 @@ use tokio::{
 
 use super::step::{Rest, Step};
 use crate::{
-    lifecycle::transact::{Ask, Line, Worked, transact},
+    lifecycle::{
+        transact::{Ask, Line, Worked, transact},
+        watch_crashed::{self, Hand},
+    },
     metrics,
 };
 
@@ -26,6 +33,9 @@ struct Lanes {
     step: Step,
     line: Arc<Line>,
     free: BTreeSet<i16>,
+    /// Lanes whose transaction broke, and the worker's number then: what they had noted may stand, and would be charged
+    /// when this worker ends, long after those rows have moved on.
+    broken: BTreeMap<i16, i32>,
     /// How many may be open now.
     width: usize,
     /// Rows in a batch; fewer after one that took too long.
@@ -40,6 +50,7 @@ struct Lanes {
 /// What a lane's task brings back.
 struct Back {
     lane: i16,
+    worker: i32,
     behind: bool,
     took: Duration,
     worked: sqlx::Result<Result<Worked, Duration>>,
@@ -53,6 +64,7 @@ pub(super) async fn work(step: Step) {
         rest: Rest::of(&step),
         line: Arc::new(line),
         free: (0..LANES_MAX as i16).collect(),
+        broken: BTreeMap::new(),
         width: 1,
         rows: step.planned().step.batch,
         place: None,
@@ -64,6 +76,9 @@ pub(super) async fn work(step: Step) {
     loop {
         let ends = lanes.step.end.is_cancelled();
         while !ends && lanes.at_once && open.len() < lanes.width && lanes.step.all.shared.may_claim() {
+            if !lanes.forget_broken().await {
+                break;
+            }
             lanes.start(&mut open);
         }
         match open.join_next().await {
@@ -75,7 +90,10 @@ pub(super) async fn work(step: Step) {
                 lanes.rest.failed();
                 lanes.at_once = false;
             }
-            None if ends => break,
+            None if ends => {
+                lanes.forget_broken().await;
+                break;
+            }
             None => {
                 lanes.rest.rest(&lanes.step, LEAST).await;
                 lanes.at_once = true;
@@ -100,12 +118,27 @@ impl Lanes {
             behind: self.place.clone(),
             stop: self.step.all.shared.watches.force.clone(),
         };
-        let (step, line) = (self.step.clone(), Arc::clone(&self.line));
+        let (step, line, worker) = (self.step.clone(), Arc::clone(&self.line), ask.worker);
         open.spawn(async move {
             let (began, behind) = (Instant::now(), ask.behind.is_some());
             let worked = batch(&step, &line, ask).await;
-            Back { lane, behind, took: began.elapsed(), worked }
+            Back { lane, worker, behind, took: began.elapsed(), worked }
         });
+    }
+
+    /// Deletes what broken batches had noted. False: the database does not let it, now.
+    async fn forget_broken(&mut self) -> bool {
+        let (watch, step) = (self.step.plan.watch.id, &self.step.planned().step.from);
+        while let Some((&lane, &worker)) = self.broken.first_key_value() {
+            if let Err(error) = watch_crashed::over(&self.step.all.own, Hand { worker, watch, step, lane }).await {
+                tracing::debug!(watch, step, %error, "what a broken batch had noted could not be deleted; trying again");
+                self.rest.failed();
+                self.at_once = false;
+                return false;
+            }
+            self.broken.remove(&lane);
+        }
+        true
     }
 
     async fn take_in(&mut self, back: Back) {
@@ -118,6 +151,7 @@ impl Lanes {
                 return;
             }
             Err(error) => {
+                self.broken.insert(back.lane, back.worker);
                 (self.at_once, self.width, self.place) = (false, 1, None);
                 let first = self.rest.failed();
                 return self.step.complain(&error, first).await;

@@ -50,6 +50,7 @@ mod output;
 #[cfg(feature = "inventory")]
 mod plugin;
 mod poller;
+mod quiet;
 mod room;
 mod salvage;
 mod sampler;

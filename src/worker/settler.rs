@@ -191,8 +191,10 @@ impl Settler {
                 }
                 Became::Superseded => tracing::warn!(watch, ?key, "a late verdict was refused: another has the row"),
             }
-            self.shared.backlog.fetch_sub(1, Ordering::Relaxed);
+            self.shared.quiet.ended();
+            self.shared.backlog.fetch_sub(1, Ordering::Release);
         }
+        self.shared.tell_quiet();
         if onward {
             self.shared.watching.notify_one();
         }

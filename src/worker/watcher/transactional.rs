@@ -7,7 +7,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::step::{Rest, Step};
+use super::step::{Rest, Step, is_refused};
 use crate::{
     lifecycle::transact::{Ask, Line, Worked, transact},
     metrics,
@@ -41,6 +41,8 @@ struct Lanes {
 struct Back {
     lane: i16,
     behind: bool,
+    /// How many ends of work there had been when it began.
+    ends: u64,
     took: Duration,
     worked: sqlx::Result<Result<Worked, Duration>>,
 }
@@ -102,9 +104,16 @@ impl Lanes {
         };
         let (step, line) = (self.step.clone(), Arc::clone(&self.line));
         open.spawn(async move {
-            let (began, behind) = (Instant::now(), ask.behind.is_some());
+            let quiet = &step.all.shared.quiet;
+            let (began, behind, ends) = (Instant::now(), ask.behind.is_some(), quiet.ends());
+            let open = quiet.open();
             let worked = batch(&step, &line, ask).await;
-            Back { lane, behind, took: began.elapsed(), worked }
+            match &worked {
+                Ok(Err(_)) | Ok(Ok(Worked { taken: 0, .. })) => {}
+                _ => quiet.ended(),
+            }
+            drop(open);
+            Back { lane, behind, ends, took: began.elapsed(), worked }
         });
     }
 
@@ -115,12 +124,13 @@ impl Lanes {
             Ok(Err(wait)) => {
                 self.rest.exactly(wait);
                 (self.at_once, self.width) = (false, 1);
-                return;
+                return self.step.delayed_by_rate(back.ends).await;
             }
             Err(error) => {
                 (self.at_once, self.width, self.place) = (false, 1, None);
                 let first = self.rest.failed();
-                return self.step.complain(&error, first).await;
+                self.step.complain(&error, first).await;
+                return self.pass_over_if(is_refused(&error));
             }
         };
         let (all, step) = (&self.step.all, &self.step.planned().step);
@@ -135,12 +145,14 @@ impl Lanes {
             self.step.replan().await;
             self.rest.failed();
             (self.at_once, self.width) = (false, 1);
+            self.pass_over_if(true);
         } else if worked.too_many {
             self.rows = (self.rows / 2).max(1);
             (self.at_once, self.width) = (true, 1);
         } else if worked.crowded {
             self.rest.exactly(CROWDED.mul_f64(0.5 + fastrand::f64()));
             (self.at_once, self.width) = (false, 1);
+            self.step.looked_in_vain(back.ends);
         } else if worked.full {
             self.rows = (self.rows * 2).min(step.batch);
             self.place = worked.place;
@@ -150,10 +162,24 @@ impl Lanes {
             // from behind a place there was no more: what lies before it has not been looked at lately
             (self.at_once, self.width, self.place) = (back.behind, 1, None);
             self.front_at = Instant::now() + FRONT_EVERY;
-            if worked.taken > 0 { self.rest.brought() } else { self.rest.in_vain(back.took) }
+            if worked.taken > 0 {
+                self.rest.brought();
+            } else {
+                self.rest.in_vain(back.took);
+                if !back.behind {
+                    self.step.looked_in_vain(back.ends);
+                }
+            }
         }
         if worked.done + worked.failed > 0 {
             self.step.lead_on();
+        }
+    }
+
+    /// Nobody is to wait for a step that does nothing but fail, if the fault is not the connection's.
+    fn pass_over_if(&self, is_refused: bool) {
+        if is_refused && self.rest.is_hopeless() {
+            self.step.looked_in_vain(self.step.all.shared.quiet.ends());
         }
     }
 }

@@ -166,6 +166,10 @@ struct Batch<'a> {
 impl<'a> Batch<'a> {
     async fn work(mut self) -> sqlx::Result<Worked> {
         let mut transaction = self.executor.pool.begin_with(BEGIN).await?;
+        if let Some(now) = self.executor.now {
+            let set = sqlx::query("select set_config('watchbell.now', $1, true)").bind(now.to_rfc3339());
+            set.execute(&mut *transaction).await?;
+        }
         let idle = self.line.limit * 2 + self.executor.grace;
         let bound = sqlx::query(BOUND).bind(format!("{}ms", self.line.limit.as_millis()));
         let bound = bound.bind(format!("{}ms", idle.as_millis())).fetch_one(&mut *transaction).await?;

@@ -104,6 +104,7 @@ mod sql_handler;
 mod sql_views;
 mod statements;
 mod testing;
+mod testing_watches;
 mod tidy;
 mod times;
 mod transactional;

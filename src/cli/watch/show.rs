@@ -130,6 +130,7 @@ fn text(shown: &Shown, now: DateTime<Utc>) -> String {
     line("runbook", row.runbook_url.clone());
     line("tags", Some(row.tags.join(", ")));
     line("managed by", row.managed_by.clone());
+    line("version", Some(format!("{}, since {}", row.version, time(Some(row.updated_at)))));
     for error in &shown.errors {
         let said = format!("{} {}, attempt {}: {}", time(Some(error.at)), error.step, error.attempt, error.message);
         line(&format!("failed: {}", error.key), Some(said));

@@ -45,6 +45,11 @@ impl Patch {
         self.changes.is_empty()
     }
 
+    /// Of the row, before.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Whether the column is written, if to NULL.
     pub(super) fn has(&self, column: &str) -> bool {
         self.changes.iter().any(|(known, _)| known == column)

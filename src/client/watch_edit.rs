@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 use sqlx::PgConnection;
 
 use super::patch::{Noun, Patch};
+use crate::db::Named;
 use crate::error::{Error, Result};
 
 /// The columns that people write, and their types.
@@ -39,8 +40,9 @@ const COLUMNS: &[(&str, &str)] = &[
     ("name", "text"),
 ];
 
-/// Columns that belong to a watch of one step alone.
-const ONE_STEP: [&str; 2] = ["handler", "via_state"];
+/// Columns that belong to a watch of one step alone, and those of them that one of several may not have.
+const ONE_STEP: [&str; 4] = ["handler", "via_state", "from_state", "to_state"];
+const CLEARED: [&str; 2] = ["handler", "via_state"];
 
 static WATCH: Noun = Noun { name: "watch", table: "watchbell.watches", id_of: "watchbell.watch_id", columns: COLUMNS };
 
@@ -48,7 +50,7 @@ static WATCH: Noun = Noun { name: "watch", table: "watchbell.watches", id_of: "w
 ///
 /// For programs whose users say which: a form, a command line. One that knows its watch writes a
 /// [`NewWatch`](super::NewWatch). Steps (`transitions`) replace the handler and the `via_state` of a watch that had
-/// one step.
+/// one step; to have one step again, unset `transitions` and set a handler.
 ///
 /// The edit holds for rows that are taken from then on; those in work end as they were taken.
 ///
@@ -99,12 +101,16 @@ impl WatchEdit {
         self.0.value("handler").map(str::to_owned).into_iter().chain(of_steps).collect()
     }
 
-    /// Refuses what no database is needed for: an unknown column, a name that cannot be, text that is no JSON.
+    /// Refuses what no database is needed for: an unknown column, a name that cannot be, text that is no JSON, steps
+    /// beside what belongs into them.
     ///
     /// # Errors
     /// [`Error::Invalid`] with the sentence that the database has for it.
     pub fn check(&self) -> Result<()> {
         self.0.check()?;
+        if self.0.value("transitions").is_some() && self.is_of_one_step() {
+            return Err(self.refuse_both());
+        }
         for column in ["payload", "retry", "transitions"] {
             if let Some(Err(problem)) = self.0.value(column).map(serde_json::from_str::<&RawValue>) {
                 return Err(Error::invalid(self.0.subject(), format!("{column} is not valid JSON: {problem}")));
@@ -132,7 +138,28 @@ impl WatchEdit {
     /// answers.
     pub async fn apply(&self, connection: &mut PgConnection) -> Result<i64> {
         self.check()?;
-        let one_step: &[&str] = if self.0.value("transitions").is_some() { &ONE_STEP } else { &[] };
-        self.0.apply(one_step, connection).await
+        if !self.0.has("transitions") && self.is_of_one_step() && self.has_steps(connection).await? {
+            return Err(self.refuse_both());
+        }
+        let replaced: &[&str] = if self.0.value("transitions").is_some() { &CLEARED } else { &[] };
+        self.0.apply(replaced, connection).await
+    }
+
+    /// Whether it writes what a list of steps would have in its place.
+    fn is_of_one_step(&self) -> bool {
+        ONE_STEP.iter().any(|column| self.0.value(column).is_some())
+    }
+
+    fn refuse_both(&self) -> Error {
+        let problem = "from, via, to and handler belong to its steps, since it has some: change these, or unset them";
+        Error::invalid(self.0.subject(), problem)
+    }
+
+    /// Whether the watch has a list of steps now.
+    async fn has_steps(&self, connection: &mut PgConnection) -> Result<bool> {
+        let query = "select w.transitions is not null from watchbell.watches w where w.name = $1";
+        let found: Option<bool> =
+            sqlx::query_scalar(query).bind(self.0.name()).fetch_optional(connection).await.named()?;
+        Ok(found.unwrap_or(false))
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use sqlx::{AssertSqlSafe, Connection};
+use sqlx::{AssertSqlSafe, Connection, Row, postgres::PgRow};
 use tokio_util::sync::CancellationToken;
 
 use super::engine::{ATTEMPTS_MAX, ATTEMPTS_OF_ONE_MAX};
@@ -203,14 +203,13 @@ impl Engine {
         let rows = if in_sets { rows } else { rows.min(ROWS_MAX) };
         let take = planned.statements.take_keys(&rows, false);
         let mut look = self.connection.begin().await.named()?;
-        let found: Vec<(Vec<String>, Vec<String>, Option<String>, Option<i32>, Option<i16>)> =
-            sqlx::query_as(AssertSqlSafe(take)).persistent(false).fetch_all(&mut *look).await.named()?;
+        let found = sqlx::query(AssertSqlSafe(take)).persistent(false).fetch_all(&mut *look).await.named()?;
         look.rollback().await.named()?;
-        let attempt = |(key, _, _, attempts, _): (_, _, _, Option<i32>, _)| Attempt {
-            key: Key(key),
-            attempt: attempts.unwrap_or(0) + 1,
+        let attempt = |row: &PgRow| -> sqlx::Result<Attempt> {
+            let attempts: Option<i32> = row.try_get(3)?;
+            Ok(Attempt { key: Key(row.try_get(0)?), attempt: attempts.unwrap_or(0) + 1 })
         };
-        Ok(found.into_iter().map(attempt).collect())
+        found.iter().map(attempt).collect::<sqlx::Result<_>>().named()
     }
 
     /// Where the row stands now, and why.

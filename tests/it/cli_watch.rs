@@ -138,6 +138,9 @@ async fn a_watch_is_edited_by_what_is_given_and_nothing_else() {
         (&json["rate_limit"], &json["timeout"], &json["steps"][0]["via"]),
         (&Value::Null, &Value::Null, &Value::Null)
     );
+    let (code, stderr) = refused(Some(url), &["watch", "retry", "racks", "--key", "x"]);
+    let problem = "error: key x of watch \"racks\": invalid input syntax for type integer: \"x\"";
+    assert_eq!((code, stderr.as_str()), (2, problem));
     let steps = r#"[{"from": "pending", "to": "set up", "handler": "init_host"}]"#;
     let said = run(Some(url), &["watch", "edit", "racks", "--steps", steps]);
     assert!(said.1.contains("pending -> set up, or failed; by init_host"), "{}", said.1);
@@ -162,6 +165,7 @@ async fn an_edit_that_cannot_be_says_why() {
             2,
             "watch \"hosts\": a row would come back to \"pending\" and be taken for ever",
         ),
+        (&["hosts", "--steps", "@nowhere.json"], 2, "--steps @nowhere.json: No such file"),
         (&["hosts", "--steps", "[]"], 2, "watch \"hosts\": transitions: 0 steps are out of range 1-50"),
     ] {
         let (ended, stderr) = refused(url, &[&["watch", "edit"], arguments].concat());

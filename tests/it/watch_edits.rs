@@ -195,6 +195,9 @@ async fn an_edit_changes_what_it_says_and_names_what_it_cannot() {
     edit.apply(&mut connection).await.unwrap();
     let row = Watches::new().name("machines").fetch(&mut connection).await.unwrap().remove(0);
     assert_eq!((row.steps.len(), row.steps[0].via.as_deref()), (2, None), "in place of the handler and its via");
+    let refused = WatchEdit::of("machines").set("to_state", "done").apply(&mut connection).await.unwrap_err();
+    let said = "from, via, to and handler belong to its steps, since it has some: change these, or unset them";
+    assert_eq!(refused.to_string(), format!("watch \"machines\": {said}"));
     let edit = WatchEdit::of("machines").unset("transitions").set("handler", "init");
     edit.apply(&mut connection).await.unwrap();
 

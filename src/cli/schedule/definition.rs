@@ -134,7 +134,7 @@ impl Definition {
 
     /// The columns that were given, written into the edit.
     pub(super) fn write(self, mut edit: ScheduleEdit) -> Result<ScheduleEdit> {
-        let payload = self.payload.as_deref().map(text_of).transpose()?;
+        let payload = self.payload.as_deref().map(|source| text_of("--payload", source)).transpose()?;
         let tags = (!self.tags.is_empty()).then(|| array(&self.tags));
         let columns = [
             ("cron", self.cron),

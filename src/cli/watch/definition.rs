@@ -95,8 +95,8 @@ pub(in crate::cli) struct Definition {
 impl Definition {
     /// The columns that were given, written into the edit.
     pub(super) fn write(self, mut edit: WatchEdit) -> Result<WatchEdit> {
-        let payload = self.payload.as_deref().map(text_of).transpose()?;
-        let steps = self.steps.as_deref().map(text_of).transpose()?;
+        let payload = self.payload.as_deref().map(|source| text_of("--payload", source)).transpose()?;
+        let steps = self.steps.as_deref().map(|source| text_of("--steps", source)).transpose()?;
         let (rate_limit, rate_period) = self.rate.unzip();
         let list = |words: &[String]| (!words.is_empty()).then(|| array(words));
         let number = |n: Option<u32>| n.map(|n| n.to_string());

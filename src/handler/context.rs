@@ -39,7 +39,7 @@ use crate::run::RunId;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StopReason {
-    /// Someone cancelled the run, for the reason given.
+    /// Cancelled: by whom, and why if that was said, such as `cancelled by eve: wrong month`.
     Cancelled(String),
     /// The run's `timeout` is over.
     Timeout,

@@ -45,7 +45,9 @@ pub async fn requests(conn: &mut PgConnection, worker: i32) -> sqlx::Result<Aske
         let claimed_by: Option<i32> = row.try_get(7)?;
         match (status, claimed_by) {
             (Some("running"), Some(claimant)) if claimant == worker => {
-                asked.cancel.push((run, reason.unwrap_or_else(|| format!("cancelled by {by}"))));
+                // the words of watchbell.cancel for a run that waits
+                let why = reason.filter(|reason| !reason.is_empty()).map(|reason| format!(": {reason}"));
+                asked.cancel.push((run, format!("cancelled by {by}{}", why.unwrap_or_default())));
                 handled.push(id);
             }
             (Some("running"), _) => {} // its own worker will see it

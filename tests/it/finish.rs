@@ -200,11 +200,13 @@ async fn a_request_to_cancel_reaches_the_worker_that_has_the_run_and_no_other() 
     assert!(scene.renew(&a).await.unwrap().requests);
     assert_eq!(requests(&mut scene.sql, b.id()).await.unwrap(), Asked::default());
     let asked = requests(&mut scene.sql, a.id()).await.unwrap();
-    assert_eq!(asked, Asked { cancel: vec![(id, "no need".to_owned())], ..Asked::default() });
+    let login: String = scene.value("select session_user::text").await;
+    let why = format!("cancelled by {login}: no need");
+    assert_eq!(asked, Asked { cancel: vec![(id, why.clone())], ..Asked::default() });
     assert_eq!(requests(&mut scene.sql, a.id()).await.unwrap(), Asked::default(), "told once");
-    scene.end(&claimed, Event::Cancelled { reason: "no need".to_owned() }).await;
+    scene.end(&claimed, Event::Cancelled { reason: why.clone() }).await;
     let run = scene.run(id).await;
-    assert_eq!((run.status.as_str(), run.error.as_deref()), ("cancelled", Some("no need")));
+    assert_eq!((run.status.as_str(), run.error), ("cancelled", Some(why)));
 }
 
 #[tokio::test]

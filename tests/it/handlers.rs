@@ -219,9 +219,11 @@ async fn a_running_run_is_cancelled_within_two_seconds_and_knows_why() {
     let heard = asked.elapsed();
     println!("cancelled after {heard:?}");
     assert!(heard < Duration::from_secs(4), "{heard:?}");
-    assert_eq!(*reason.lock().unwrap(), Some(StopReason::Cancelled("wrong month".to_owned())));
+    let who: String = sqlx::query_scalar("select session_user::text").fetch_one(pool).await.unwrap();
+    let why = format!("cancelled by {who}: wrong month");
+    assert_eq!(*reason.lock().unwrap(), Some(StopReason::Cancelled(why.clone())));
     let over = until_status(pool, run, "cancelled", SOON).await;
-    assert_eq!((over.attempt, over.error.as_deref()), (1, Some("wrong month")));
+    assert_eq!((over.attempt, over.error), (1, Some(why)));
 
     let waiting = insert(pool, "long", &[("run_at", "now() + '1 h'")]).await;
     assert_eq!(cancel(pool, RunId(waiting), Some("not needed")).await.unwrap(), Cancelled::Waiting);

@@ -68,23 +68,23 @@ async fn deadlocks(pool: &PgPool) -> i64 {
     one(pool, "select deadlocks from pg_stat_database where datname = current_database()").await
 }
 
-/// How many rows the long tests take: 20,000 unless the environment says otherwise.
-fn rows() -> u32 {
-    std::env::var("WATCHBELL_TEST_ROWS").ok().map_or(20_000, |n| n.parse().expect("a number of rows"))
-}
+/// How many rows are worked by processes that are killed.
+const ROWS: u32 = 20_000;
+/// How many rows are claimed and ended at once by six sessions.
+const MANY: u32 = 100_000;
 
 #[tokio::test]
 async fn every_row_starts_at_least_once_and_ends_once_though_workers_are_killed() {
-    let database = hosts(rows(), TWO_STEPS, 0).await;
+    let database = hosts(ROWS, TWO_STEPS, 0).await;
     let pool = &database.pool;
     let journal = Journal::new();
     let mut victim = start(&database, &journal, "victim", 15).await;
     let _others = [start(&database, &journal, "a", 15).await, start(&database, &journal, "b", 15).await];
     let normal = "(select count(*) from hosts where status = 'normal')";
-    until_true(pool, &format!("{normal} > {}", rows() / 20), PATIENCE).await;
+    until_true(pool, &format!("{normal} > {}", ROWS / 20), PATIENCE).await;
     victim.kill();
     let mut victim = start(&database, &journal, "next victim", 15).await;
-    until_true(pool, &format!("{normal} > {}", rows() / 2), PATIENCE).await;
+    until_true(pool, &format!("{normal} > {}", ROWS / 2), PATIENCE).await;
     victim.kill();
     until_all(pool, "normal").await;
     let done: Vec<i64> =
@@ -92,13 +92,13 @@ async fn every_row_starts_at_least_once_and_ends_once_though_workers_are_killed(
             .fetch_all(pool)
             .await
             .unwrap();
-    assert_eq!(done, [i64::from(rows()); 2], "each step accepted one end of each row");
+    assert_eq!(done, [i64::from(ROWS); 2], "each step accepted one end of each row");
     let starts = journal.entries().into_iter().filter(|e| e.event == "start");
     let (passages, starts) = starts.fold((HashSet::new(), 0), |(mut passages, starts), entry| {
         passages.insert(entry.run);
         (passages, starts + 1)
     });
-    assert_eq!(passages.len(), 2 * rows() as usize, "every row started at each step");
+    assert_eq!(passages.len(), 2 * ROWS as usize, "every row started at each step");
     println!("{starts} starts of {} passages", passages.len());
     assert_eq!(one::<i64>(pool, "select count(*) from watchbell.watch_claims").await, 0);
     assert_eq!(deadlocks(pool).await, 0);
@@ -192,7 +192,7 @@ async fn nothing_deadlocks_at_six_connections_while_owners_change_their_rows() {
          create index on hosts (id) where status = 'pending';
          insert into watchbell.watches (name, table_name, handler, via_state) values ('hosts', 'public.hosts', 'work', 'working')";
     scene.psql(table).await;
-    scene.psql(format!("insert into hosts (id) select generate_series(1, {})", rows())).await;
+    scene.psql(format!("insert into hosts (id) select generate_series(1, {})", MANY)).await;
     scene.psql("analyze hosts; update watchbell.workers set lease_until = 'infinity'").await;
     let id = scene.value("select id from watchbell.watches").await;
     let watch = read::read(&mut scene.sql, id).await.unwrap().expect("the watch is there");
@@ -208,7 +208,7 @@ async fn nothing_deadlocks_at_six_connections_while_owners_change_their_rows() {
                 1 => "update hosts set status = 'retired' where id = any ($1)",
                 _ => "delete from hosts where id = any ($1[1:2])",
             };
-            let ids: Vec<i64> = (0..5).map(|_| fastrand::i64(1..=i64::from(rows()))).collect();
+            let ids: Vec<i64> = (0..5).map(|_| fastrand::i64(1..=i64::from(MANY))).collect();
             sqlx::query(change).bind(ids).execute(&pool).await.unwrap();
             tokio::time::sleep(Duration::from_millis(3)).await;
         }

@@ -56,6 +56,7 @@ mod keep_alive;
 mod kept_processes;
 mod leased_faults;
 mod leased_outside;
+mod leased_plans;
 mod leased_rows;
 mod leased_stages;
 mod library_around;

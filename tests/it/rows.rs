@@ -345,7 +345,7 @@ async fn hints_say_what_to_write_instead() {
             "'@daily', 'EST5'",
             "Use UTC or an Area/Location name such as Europe/Paris: SELECT name FROM pg_timezone_names;",
         ),
-        ("fixed_rate", "'1 month'", "For months use cron, such as 0 0 1 * *."),
+        ("fixed_rate", "'1 month'", "From 1 s to 36525 days. For months use cron, such as 0 0 1 * *."),
         ("cron, timeout", "'@daily', '0'", "NULL means no timeout."),
     ] {
         let statement =

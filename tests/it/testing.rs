@@ -233,7 +233,9 @@ async fn stages_can_be_cranked_one_by_one() {
     let held = engine.claim(10).await.unwrap().remove(0);
     client::cancel(&pool, id, Some("not wanted")).await.unwrap();
     let seen = engine.execute(held).await.unwrap();
-    assert_eq!(seen.error.as_deref(), Some("asked to stop: Some(Cancelled(\"not wanted\"))"));
+    let who: String = sqlx::query_scalar("select session_user::text").fetch_one(&pool).await.unwrap();
+    let why = format!("asked to stop: Some(Cancelled(\"cancelled by {who}: not wanted\"))");
+    assert_eq!(seen.error, Some(why));
 
     // started too late: not at all
     let late = NewRun::new("mail").start_deadline(engine.now() + TimeDelta::minutes(1));

@@ -111,7 +111,7 @@ async fn prepare(pool: &PgPool, handler: &str, how: Watch, registry: &Registry) 
 
 /// The statements of a transactional batch in a bare loop.
 async fn transactional(options: &PgConnectOptions, plan: &Plan, how: Watch) -> Result<()> {
-    let mut conn = options.connect().await?;
+    let mut conn = options.clone().options(crate::worker::SETTINGS).connect().await?;
     let Planned { step, statements, .. } = &plan.steps[0];
     let insert = format!(
         "with claimed as materialized ({}) insert into watchbell_bench_effects (row_id) select id from claimed",

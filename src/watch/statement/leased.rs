@@ -7,6 +7,9 @@
 //! Plans are made once, often while `watch_claims` is empty, when a join would rather read all claims of the watch than
 //! look up each: so each is looked up by its whole key in a lateral subselect, and what was locked is then written by
 //! its place (`ctid`). Whoever changes a claim between snapshot and lock changes what guards it, and it is not ours.
+//!
+//! What belongs together is carried along or grouped, never joined: the engine's sessions have nested loops only, and
+//! would compare the parts of 200 verdicts 40,000 times.
 
 use super::{Statements, listed};
 use crate::watch::{Step, Table, quote};
@@ -111,14 +114,16 @@ select c.key, null, null, c.id, c.fence, c.attempt, c.crashes, c.data::text, c.c
                 $8::text[], $9::text[], $10::text[], {lists}) with ordinality
          as k (id, fence, claimed_by, status, delay_ms, unstarted, crashed, kind, message, data, {parts}, n)
 ), u as materialized (
-    select k.n, t.{status} = {standing} as stands
+    select k.*, coalesce(t.{status} = {standing}, false) as stands
     from v k join {table} as t on {has_key}
     order by {key_order}
     for no key update of t skip locked
 ), free as materialized (
-    select k.*, coalesce(u.stands, false) as stands
-    from v k left join u on u.n = k.n
-    where u.n is not null or not exists (select from {table} as t where {has_key})
+    select u.* from u
+    union all
+    select k.*, false from v k
+    where (select count(*) from u) < (select count(*) from v)
+      and not exists (select from {table} as t where {has_key})
 ), owned as materialized (
     select k.*, c.attempt - k.unstarted::integer as attempts, c.at
     from free k
@@ -159,13 +164,18 @@ select c.key, null, null, c.id, c.fence, c.attempt, c.crashes, c.data::text, c.c
     set done = t.done + excluded.done, failed = t.failed + excluded.failed, retried = t.retried + excluded.retried,
         changed = t.changed + excluded.changed, last_at = excluded.last_at
 )
-select k.n, case when o.n is not null then case when o.stands then 'moved' else 'changed' end
-                 when f.n is null then 'held'
-                 when exists (select from watchbell.watch_claims c
-                              where c.watch_id = {watch} and c.key = k.key and c.id = k.id and c.fence = k.fence
-                                and c.claimed_by = k.claimed_by) then 'held'
-                 else 'superseded' end
-from v k left join free f on f.n = k.n left join owned o on o.n = k.n",
+select n, (array['held', 'superseded', 'changed', 'moved'])[max(became)]
+from (
+    select k.n, 1 from v k
+    union all
+    select f.n, case when exists (select from watchbell.watch_claims c
+                                  where c.watch_id = {watch} and c.key = f.key and c.id = f.id and c.fence = f.fence
+                                    and c.claimed_by = f.claimed_by) then 1 else 2 end
+    from free f where (select count(*) from owned) < (select count(*) from free)
+    union all
+    select o.n, 3 + o.stands::integer from owned o
+) as e (n, became)
+group by n",
             key = s.key_of_keys(),
             table = s.table,
             status = s.status,

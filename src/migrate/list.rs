@@ -57,8 +57,8 @@ pub(super) const ALL: &[Migration] = migrations![
     31 "0031_watch_tables" since 31,
     32 "0032_watch_functions" since 32,
     33 "0033_watch_wake" since 33,
-    34 "0034_watch_edits" since 34,
     34 "0034_interval_hint" since 34,
+    35 "0035_watch_edits" since 35,
 ];
 
 /// What every schema begins with: the place where migrations are recorded. Harmless when it is there.

@@ -93,6 +93,8 @@ pub struct Worked {
     pub too_many: bool,
     /// The handler's statement cannot be executed, whatever the rows: the watch is to be planned anew.
     pub broken: bool,
+    /// What did not succeed, as it was recorded.
+    pub failures: Vec<Failure>,
 }
 
 /// A row in hand.
@@ -333,7 +335,9 @@ impl<'a> Batch<'a> {
         }
         self.count();
         let (line, failures) = (self.line, std::mem::take(&mut self.failures));
-        watch_failed::record_apart(&line.own, &line.plan, self.planned, self.ask.worker, failures).await
+        let recorded = watch_failed::record_apart(&line.own, &line.plan, self.planned, self.ask.worker, failures);
+        self.worked.failures = recorded.await?;
+        Ok(())
     }
 
     /// Writes down what failed, and forgets what was known of the rest.
@@ -348,6 +352,7 @@ impl<'a> Batch<'a> {
         }
         self.failures = failures;
         self.count();
+        self.worked.failures = std::mem::take(&mut self.failures);
         Ok(())
     }
 

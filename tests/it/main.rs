@@ -117,6 +117,7 @@ mod watch_crashes;
 mod watch_definitions;
 mod watch_edits;
 mod watch_functions;
+mod watch_hooks;
 mod watch_keys;
 mod watch_limits;
 mod watch_once;

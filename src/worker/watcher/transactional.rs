@@ -7,7 +7,10 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::step::{Rest, Step, is_refused};
+use super::{
+    super::row_event::Failed,
+    step::{Rest, Step, is_refused},
+};
 use crate::{
     lifecycle::transact::{Ask, Line, Worked, transact},
     metrics,
@@ -139,6 +142,13 @@ impl Lanes {
         metrics::watch_poll(&watch.name, back.took);
         for (status, rows) in [("normal", worked.done), ("failed", worked.failed), ("retried", worked.retried)] {
             metrics::watch_rows(&watch.name, status, rows.try_into().unwrap_or(0));
+        }
+        for failure in &worked.failures {
+            if let Some(error) = failure.message() {
+                let (key, attempt, again_in) = (&failure.key.0, failure.attempt, failure.again_in());
+                let row = Failed { key, attempt, error, again_in };
+                all.shared.observer.row_failed(|| row.event(&self.line.plan, self.step.planned()));
+            }
         }
         if worked.broken {
             tracing::warn!(watch = self.step.plan.watch.name, step = step.from, "its statement cannot be executed");

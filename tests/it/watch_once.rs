@@ -160,6 +160,26 @@ async fn a_watch_that_cannot_be_worked_is_left_and_a_rate_is_waited_for_while_th
 }
 
 #[tokio::test]
+async fn a_table_that_somebody_has_locked_holds_it_up_for_seconds_only() {
+    let database = stage(
+        r#"create table models (like hosts including all);
+           insert into hosts values (1, 'one');
+           insert into models values (1, 'one');
+           insert into watchbell.watches (name, table_name, handler) values ('hosts', 'hosts', 'init'), ('models', 'models', 'init')"#,
+    )
+    .await;
+    let pool = &database.pool;
+    let mut person = pool.begin().await.unwrap();
+    sqlx::query("lock table hosts").execute(&mut *person).await.unwrap();
+    work(hand(pool).handler("init", async |_: Context| {})).await;
+    person.rollback().await.unwrap();
+    assert_eq!(
+        (states(pool, "hosts").await, states(pool, "models").await),
+        (vec!["pending=1".into()], vec!["normal=1".into()])
+    );
+}
+
+#[tokio::test]
 async fn the_program_does_so_as_often_as_it_is_started() {
     let database = stage(
         r#"insert into hosts select i, 'host ' || i from generate_series(1, 250) i;

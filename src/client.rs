@@ -81,6 +81,7 @@ mod new_run;
 mod new_runs;
 mod new_schedule;
 mod new_watch;
+mod patch;
 mod queue;
 mod queue_list;
 mod queues;
@@ -94,6 +95,7 @@ mod schedule_steer;
 mod status;
 mod wait;
 mod watch;
+mod watch_edit;
 mod watch_list;
 mod watch_rows;
 mod watch_steer;
@@ -127,6 +129,7 @@ pub use schedule_steer::{cancel_schedule, pause, resume, run_now, run_now_with, 
 pub use status::{FailureRow, RunningRow, StatusReport, UpcomingRow, status};
 pub use wait::wait;
 pub use watch::{Step, Watch};
+pub use watch_edit::WatchEdit;
 pub use watch_list::{WatchRow, WatchStep, Watches};
 pub use watch_rows::{WatchCount, WatchError, WatchTrial, test_watch, watch_counts, watch_errors};
 pub use watch_steer::{

@@ -1,6 +1,7 @@
 //! `watchbell watch`: tables of people's own whose rows are the queue.
 
 mod add;
+mod definition;
 mod show;
 mod steer;
 mod test;
@@ -25,6 +26,8 @@ pub(super) enum Verb {
     Show(show::ShowArgs),
     /// Say what a worker would take and how it would find it; nothing is taken.
     Test(test::TestArgs),
+    /// Change what is given, and nothing else; rows in work end as they were taken.
+    Edit(Box<add::EditArgs>),
     /// Take no more rows of it; those in work go on.
     Pause(steer::PauseArgs),
     /// Take rows of it again.
@@ -58,6 +61,7 @@ pub(super) async fn run(verb: Verb, setting: &Setting) -> Result<ExitCode> {
         Verb::List(args) => list(args, setting).await?,
         Verb::Show(args) => show::show(args, setting).await?,
         Verb::Test(args) => test::test(args, setting).await?,
+        Verb::Edit(args) => add::edit(*args, setting).await?,
         Verb::Pause(args) => steer::pause(args, setting).await?,
         Verb::Resume(args) => steer::resume(args, setting).await?,
         Verb::Retry(args) => steer::retry(args, setting).await?,

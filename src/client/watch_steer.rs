@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 
 use super::answer::answer;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Stops workers from taking rows of a watch, until a time if given; rows in work go on.
 ///
@@ -44,10 +44,18 @@ pub async fn retry_watch(executor: impl PgExecutor<'_>, watch: &str, max: i32) -
 /// As [`retry_watch`], for the row with this key: its key columns as text, in order. False if it has not failed.
 ///
 /// # Errors
-/// As [`retry_watch`]; [`Error::Invalid`](crate::Error::Invalid) for a key of another number of columns.
+/// As [`retry_watch`]; [`Error::Invalid`](crate::Error::Invalid) for a key of other columns.
 pub async fn retry_watched_row(executor: impl PgExecutor<'_>, watch: &str, key: &[&str]) -> Result<bool> {
     let call = sqlx::query_scalar("select watchbell.retry_watch($1, $2) > 0").bind(watch).bind(key);
-    answer("watch", watch, call.fetch_one(executor).await)
+    match call.fetch_one(executor).await {
+        // a part that is no value of its column's type
+        Err(sqlx::Error::Database(refusal))
+            if refusal.code().is_some_and(|code| code.starts_with("22") && code != "22023") =>
+        {
+            Err(Error::invalid(format!("key {} of watch \"{watch}\"", key.join(", ")), refusal.message()))
+        }
+        answered => answer("watch", watch, answered),
+    }
 }
 
 /// Puts rows that stand at a `via` state although no worker has them back to the state they were taken from, at most

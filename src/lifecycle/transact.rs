@@ -96,6 +96,8 @@ pub struct Worked {
     pub too_many: bool,
     /// The handler's statement cannot be executed, whatever the rows: the watch is to be planned anew.
     pub broken: bool,
+    /// What did not succeed, as it was recorded.
+    pub failures: Vec<Failure>,
 }
 
 /// A row in hand.
@@ -172,6 +174,10 @@ struct Batch<'a> {
 impl<'a> Batch<'a> {
     async fn work(mut self) -> sqlx::Result<Worked> {
         let mut transaction = self.executor.pool.begin_with(BEGIN).await?;
+        if let Some(now) = self.executor.now {
+            let set = sqlx::query("select set_config('watchbell.now', $1, true)").bind(now.to_rfc3339());
+            set.execute(&mut *transaction).await?;
+        }
         let idle = self.line.limit * 2 + self.executor.grace;
         let bound = sqlx::query(BOUND).bind(format!("{}ms", self.line.limit.as_millis()));
         let bound = bound.bind(format!("{}ms", idle.as_millis())).fetch_one(&mut *transaction).await?;
@@ -342,7 +348,9 @@ impl<'a> Batch<'a> {
         }
         self.count();
         let (line, failures) = (self.line, std::mem::take(&mut self.failures));
-        watch_failed::record_apart(&line.own, &line.plan, self.planned, self.ask.worker, failures).await
+        let recorded = watch_failed::record_apart(&line.own, &line.plan, self.planned, self.ask.worker, failures);
+        self.worked.failures = recorded.await?;
+        Ok(())
     }
 
     /// Writes down what failed, and forgets what was known of the rest.
@@ -357,6 +365,7 @@ impl<'a> Batch<'a> {
         }
         self.failures = failures;
         self.count();
+        self.worked.failures = std::mem::take(&mut self.failures);
         Ok(())
     }
 

@@ -7,6 +7,8 @@
 //! Inside the transaction of the batch wherever that still stands: it goes back to before the handler and keeps the
 //! rows locked, so nobody can take such a row before its failure is counted.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, postgres::PgQueryResult};
 
@@ -24,11 +26,12 @@ const FAILED: &str = include_str!("../sql/8_watch_failed.sql");
 const BARRED_MS: i64 = 60_000;
 
 /// What is to be written about a row whose handler did not succeed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// The row.
     pub key: Key,
-    attempt: i32,
+    /// Which attempt, from 1.
+    pub attempt: i32,
     /// Tried again after so long; `None`: given up.
     delay_ms: Option<i64>,
     /// What happened, of which kind; a snooze is nothing.
@@ -58,6 +61,16 @@ impl Failure {
     /// Whether it was an error, and no snooze.
     pub fn is_error(&self) -> bool {
         self.error.is_some()
+    }
+
+    /// What went wrong, if it was an error.
+    pub fn message(&self) -> Option<&str> {
+        self.error.as_ref().map(|(_, message)| message.as_str())
+    }
+
+    /// How long until it is tried again, if it is.
+    pub fn again_in(&self) -> Option<Duration> {
+        self.delay_ms.map(|ms| Duration::from_millis(ms.max(0).unsigned_abs()))
     }
 
     /// Its table does not let it become this: it waits a while, with that reason.
@@ -103,20 +116,22 @@ pub async fn record(
 }
 
 /// The same in a transaction of its own, on a connection that handlers do not use: the batch's transaction is gone.
+/// Answers those that were recorded.
 pub async fn record_apart(
     own: &PgPool,
     plan: &Plan,
     planned: &Planned,
     worker: i32,
     mut failures: Vec<Failure>,
-) -> sqlx::Result<()> {
+) -> sqlx::Result<Vec<Failure>> {
     let mut transaction = own.begin().await?;
     let keys = Key::columns(failures.iter().map(|failure| &failure.key), planned.statements.width());
     let lock = sqlx::query_scalar::<_, Vec<String>>(AssertSqlSafe(planned.statements.lock())).persistent(false);
     let locked = keys.iter().fold(lock, |lock, column| lock.bind(column)).fetch_all(&mut *transaction).await?;
     failures.retain(|failure| locked.contains(&failure.key.0));
     record(&mut transaction, plan, planned, worker, &mut failures).await?;
-    transaction.commit().await
+    transaction.commit().await?;
+    Ok(failures)
 }
 
 /// Moves rows to their error state and forgets their claims; or why the table does not let them go.

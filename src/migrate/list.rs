@@ -62,6 +62,7 @@ pub(super) const ALL: &[Migration] = migrations![
     36 "0036_quiet_claims" since 36,
     37 "0037_watch_counts" since 37,
     38 "0038_watch_faults" since 38,
+    39 "0039_watch_edits" since 39,
 ];
 
 /// What every schema begins with: the place where migrations are recorded. Harmless when it is there.

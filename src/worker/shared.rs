@@ -15,7 +15,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Config, observer::Observer, room::Rooms, watcher::Hearsay};
+use super::{Config, observer::Observer, quiet::Quiet, room::Rooms, watcher::Hearsay};
 use crate::{
     handler::{Context, Outlet, StopReason},
     lifecycle::{claim::Claimed, execute::Executor, finish::Finished, register::Identity, rescue::Judgement},
@@ -104,6 +104,8 @@ pub(super) struct Shared {
     pub(super) claiming_rows: tokio::sync::Mutex<()>,
     /// What the watcher is told.
     pub(super) watches: Hearsay,
+    /// Whether they have nothing left to do.
+    pub(super) quiet: Quiet,
     /// Wakes whoever takes rows of watches.
     pub(super) watching: Notify,
     /// Claims of watched rows may be nobody's.
@@ -178,6 +180,7 @@ impl Shared {
             claiming: tokio::sync::Mutex::default(),
             claiming_rows: tokio::sync::Mutex::default(),
             watches: Hearsay::default(),
+            quiet: Quiet::new(),
             watching: Notify::new(),
             abandoned: Notify::new(),
             alone: RwLock::new(()),
@@ -267,7 +270,7 @@ impl Shared {
 
     /// Runs claimed and not yet executed.
     pub(super) fn in_hand(&self) -> usize {
-        self.in_hand.load(Ordering::Relaxed)
+        self.in_hand.load(Ordering::Acquire)
     }
 
     /// A run was claimed: it is in hand until [`Shared::release`].
@@ -294,7 +297,8 @@ impl Shared {
             self.rows_in_hand.fetch_sub(released.run.row.is_some().into(), Ordering::Relaxed);
             then(released)
         });
-        self.in_hand.fetch_sub(1, Ordering::Relaxed);
+        self.quiet.ended();
+        self.in_hand.fetch_sub(1, Ordering::Release);
         self.ended.notify_one();
         released
     }

@@ -73,10 +73,12 @@ pub(super) async fn find(connection: &mut PgConnection, name: &str) -> Result<Wa
 pub(super) fn summary(row: &WatchRow) -> String {
     let mut text = format!("{}  {}, column {}\n", row.name, row.table_name, row.status_column);
     for step in &row.steps {
-        let mode = match (&step.mode, &step.reason) {
-            (Some(mode), Some(reason)) => format!("{mode}: {reason}"),
-            (Some(mode), None) => mode.clone(),
-            _ => "no worker has looked at it yet".to_owned(),
+        let mode = match (row.status.as_str(), &step.mode, &step.reason) {
+            ("invalid", ..) => "not worked, since the watch is invalid".to_owned(),
+            // what an earlier plan says may have been edited since
+            ("pending", ..) | (_, None, None) => "no worker has looked at it yet".to_owned(),
+            (_, Some(mode), Some(reason)) => format!("{mode}: {reason}"),
+            (_, Some(said), None) | (_, None, Some(said)) => said.clone(),
         };
         let way = way(&step.from, step.via.as_deref(), &step.to, &step.error);
         text.push_str(&format!("  {way}; by {}; {mode}\n", step.handler));
@@ -130,6 +132,7 @@ fn text(shown: &Shown, now: DateTime<Utc>) -> String {
     line("runbook", row.runbook_url.clone());
     line("tags", Some(row.tags.join(", ")));
     line("managed by", row.managed_by.clone());
+    line("version", Some(format!("{}, since {}", row.version, time(Some(row.updated_at)))));
     for error in &shown.errors {
         let said = format!("{} {}, attempt {}: {}", time(Some(error.at)), error.step, error.attempt, error.message);
         line(&format!("failed: {}", error.key), Some(said));

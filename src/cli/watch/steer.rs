@@ -97,7 +97,13 @@ pub(super) async fn retry(args: RetryArgs, setting: &Setting) -> Result<()> {
         i64::from(client::retry_watched_row(&mut connection, &args.name, &key).await?)
     };
     setting.output.one(&Moved { name: &args.name, rows }, &rows.to_string(), &args.name)?;
-    note(&format!("{url}: {rows} rows of watch \"{}\" are tried again", args.name));
+    note(&match (rows, args.key.is_empty()) {
+        (0, false) => {
+            format!("{url}: the row of watch \"{}\" with this key has not failed, or is not there", args.name)
+        }
+        (1, _) => format!("{url}: 1 row of watch \"{}\" is tried again", args.name),
+        _ => format!("{url}: {rows} rows of watch \"{}\" are tried again", args.name),
+    });
     Ok(())
 }
 

@@ -11,7 +11,10 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::step::{Rest, Step};
+use super::{
+    super::row_event::Failed,
+    step::{Rest, Step, is_refused},
+};
 use crate::{
     lifecycle::{
         transact::{Ask, Line, Worked, transact},
@@ -52,6 +55,8 @@ struct Back {
     lane: i16,
     worker: i32,
     behind: bool,
+    /// How many ends of work there had been when it began.
+    ends: u64,
     took: Duration,
     worked: sqlx::Result<Result<Worked, Duration>>,
 }
@@ -120,9 +125,16 @@ impl Lanes {
         };
         let (step, line, worker) = (self.step.clone(), Arc::clone(&self.line), ask.worker);
         open.spawn(async move {
-            let (began, behind) = (Instant::now(), ask.behind.is_some());
+            let quiet = &step.all.shared.quiet;
+            let (began, behind, ends) = (Instant::now(), ask.behind.is_some(), quiet.ends());
+            let open = quiet.open();
             let worked = batch(&step, &line, ask).await;
-            Back { lane, worker, behind, took: began.elapsed(), worked }
+            match &worked {
+                Ok(Err(_)) | Ok(Ok(Worked { taken: 0, .. })) => {}
+                _ => quiet.ended(),
+            }
+            drop(open);
+            Back { lane, worker, behind, ends, took: began.elapsed(), worked }
         });
     }
 
@@ -148,13 +160,14 @@ impl Lanes {
             Ok(Err(wait)) => {
                 self.rest.exactly(wait);
                 (self.at_once, self.width) = (false, 1);
-                return;
+                return self.step.delayed_by_rate(back.ends).await;
             }
             Err(error) => {
                 self.broken.insert(back.lane, back.worker);
                 (self.at_once, self.width, self.place) = (false, 1, None);
                 let first = self.rest.failed();
-                return self.step.complain(&error, first).await;
+                self.step.complain(&error, first).await;
+                return self.pass_over_if(is_refused(&error));
             }
         };
         let (all, step) = (&self.step.all, &self.step.planned().step);
@@ -164,17 +177,26 @@ impl Lanes {
         for (status, rows) in [("normal", worked.done), ("failed", worked.failed), ("retried", worked.retried)] {
             metrics::watch_rows(&watch.name, status, rows.try_into().unwrap_or(0));
         }
+        for failure in &worked.failures {
+            if let Some(error) = failure.message() {
+                let (key, attempt, again_in) = (&failure.key.0, failure.attempt, failure.again_in());
+                let row = Failed { key, attempt, error, again_in };
+                all.shared.observer.row_failed(|| row.event(&self.line.plan, self.step.planned()));
+            }
+        }
         if worked.broken {
             tracing::warn!(watch = self.step.plan.watch.name, step = step.from, "its statement cannot be executed");
             self.step.replan().await;
             self.rest.failed();
             (self.at_once, self.width) = (false, 1);
+            self.pass_over_if(true);
         } else if worked.too_many {
             self.rows = (self.rows / 2).max(1);
             (self.at_once, self.width) = (true, 1);
         } else if worked.crowded {
             self.rest.exactly(CROWDED.mul_f64(0.5 + fastrand::f64()));
             (self.at_once, self.width) = (false, 1);
+            self.step.looked_in_vain(back.ends);
         } else if worked.full {
             self.rows = (self.rows * 2).min(step.batch);
             self.place = worked.place;
@@ -184,10 +206,24 @@ impl Lanes {
             // from behind a place there was no more: what lies before it has not been looked at lately
             (self.at_once, self.width, self.place) = (back.behind, 1, None);
             self.front_at = Instant::now() + FRONT_EVERY;
-            if worked.taken > 0 { self.rest.brought() } else { self.rest.in_vain(back.took) }
+            if worked.taken > 0 {
+                self.rest.brought();
+            } else {
+                self.rest.in_vain(back.took);
+                if !back.behind {
+                    self.step.looked_in_vain(back.ends);
+                }
+            }
         }
         if worked.done + worked.failed > 0 {
             self.step.lead_on();
+        }
+    }
+
+    /// Nobody is to wait for a step that does nothing but fail, if the fault is not the connection's.
+    fn pass_over_if(&self, is_refused: bool) {
+        if is_refused && self.rest.is_hopeless() {
+            self.step.looked_in_vain(self.step.all.shared.quiet.ends());
         }
     }
 }

@@ -147,6 +147,9 @@ async fn a_worker_frozen_past_its_lease_keeps_its_rows_while_its_transaction_sta
         until_true(&scene.database.pool, &format!("not exists (select {others})"), PATIENCE).await;
         let left = "select id from hosts where status <> 'normal' order by id";
         assert_eq!(scene.values::<i64>(left).await, locked);
+        // once it goes on, it deletes its note itself, and nothing is charged
+        let noted = format!("exists (select from watchbell.worker_batches where worker_id = {})", in_hand.worker);
+        until_true(&scene.database.pool, &format!("not {noted}"), PATIENCE).await;
         zombie.process.send(Signal::SIGCONT);
         until_it_works_anew(&scene, &zombie, in_hand.worker).await;
         assert_once(&mut scene, 300).await;

@@ -44,12 +44,14 @@ impl Named {
     /// has handed to a function.
     pub async fn freeze_in_transaction(&self, pool: &PgPool, step: &str, noted: bool) -> InHand {
         let noted = if noted { "exists" } else { "not exists" };
-        // what it has locked and not moved yet bears the number of its transaction
+        // what it has locked and not moved yet bears the number of its transaction; notes that this one has deleted
+        // already are locked, and tell nobody anything
         let rows = format!(
-            "select h.id from hosts h join pg_stat_activity a on a.backend_xid = h.xmax \
+            "with note as materialized (select worker_id, step, keys from watchbell.worker_batches for update skip locked)
+             select h.id from hosts h join pg_stat_activity a on a.backend_xid = h.xmax \
              where h.status = '{step}' and a.datname = current_database() and a.application_name = '{}' \
                and a.state = 'idle in transaction' and {noted} (
-                 select from watchbell.worker_batches b join watchbell.workers w on w.id = b.worker_id
+                 select from note b join watchbell.workers w on w.id = b.worker_id
                  where w.name = a.application_name and b.step = h.status
                    and b.keys @> jsonb_build_array(jsonb_build_array(h.id::text)))",
             self.name

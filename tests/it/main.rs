@@ -114,6 +114,7 @@ mod wake_up;
 mod watch_client;
 mod watch_crashes;
 mod watch_definitions;
+mod watch_fleets;
 mod watch_functions;
 mod watch_keys;
 mod watch_limits;

@@ -29,6 +29,7 @@ use crate::{
     migrate,
 };
 
+mod alone;
 mod builder;
 mod claims;
 mod config;

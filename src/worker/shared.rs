@@ -119,7 +119,8 @@ pub(super) struct Shared {
     pub(super) polling: Mutex<Polling>,
     /// Why this build does not work with the schema any more, as the poller saw it within the last minute.
     pub(super) schema_problem: Mutex<Option<String>>,
-    /// Runs that took their worker down twice run alone: they hold this for writing, all others for reading.
+    /// Runs that took their worker down twice run [alone](super::alone): they hold this for writing, all others for
+    /// reading.
     pub(super) alone: RwLock<()>,
     /// Verdicts that the flusher has not written yet.
     pub(super) backlog: AtomicUsize,

@@ -127,7 +127,7 @@ pub(super) async fn watch(shared: Arc<Shared>, pool: PgPool) {
     let open = handlers.saturating_sub(2).clamp(1, OPEN_MAX);
     let site = Site {
         own: own(&pool, OWN, &[("synchronous_commit", "off")]),
-        claims: own(&pool, CLAIMS, &[]),
+        claims: own(&pool, CLAIMS, &[CLAIMING]),
         open: Semaphore::new(open as usize),
         tally: Tally::default(),
         shared,
@@ -141,6 +141,9 @@ pub(super) async fn watch(shared: Arc<Shared>, pool: PgPool) {
     };
     watcher.work().await;
 }
+
+/// Tells the trigger of a watched table that what changes is no news: rows go to their `via` state, if there are any.
+const CLAIMING: (&str, &str) = ("watchbell.claiming", "on");
 
 /// Completes when a heartbeat has seen one.
 async fn some_watch(shared: &Shared) {

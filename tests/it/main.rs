@@ -7,6 +7,7 @@ mod support;
 mod table;
 
 mod activity;
+mod alone;
 mod api;
 mod attention;
 mod attention_doubts;

@@ -48,6 +48,10 @@ async fn what_does_not_fit_is_said_in_one_sentence_with_what_mends_it() {
         ("alter table hosts alter since type text", "since_column: since is text, must be timestamptz"),
         (
             "alter table hosts drop constraint hosts_pkey",
+            "key_columns: public.hosts has no primary key; name unique columns here, or run: ALTER TABLE public.hosts ADD PRIMARY KEY (id)",
+        ),
+        (
+            "alter table hosts drop constraint hosts_pkey; alter table hosts rename id to no",
             "key_columns: public.hosts has no primary key; name unique columns here, or run: ALTER TABLE public.hosts ADD COLUMN id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
         ),
         (

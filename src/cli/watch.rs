@@ -31,6 +31,8 @@ pub(super) enum Verb {
     Resume(steer::ResumeArgs),
     /// Put rows that failed back to where they failed.
     Retry(steer::RetryArgs),
+    /// Put rows that stand at a via state although no worker has them back to where they came from.
+    Release(steer::RetryArgs),
     /// Delete watches; the rows of their tables stay as they are.
     Remove(steer::RemoveArgs),
 }
@@ -59,6 +61,7 @@ pub(super) async fn run(verb: Verb, setting: &Setting) -> Result<ExitCode> {
         Verb::Pause(args) => steer::pause(args, setting).await?,
         Verb::Resume(args) => steer::resume(args, setting).await?,
         Verb::Retry(args) => steer::retry(args, setting).await?,
+        Verb::Release(args) => steer::release(args, setting).await?,
         Verb::Remove(args) => steer::remove(args, setting).await?,
     }
     Ok(ExitCode::SUCCESS)

@@ -1,7 +1,7 @@
 //! Plan: what a watch asks for against what is in the catalog, and what the workers have to work it with.
 //!
-//! **In** a watch that is new, was edited, or was planned an hour ago; an invalid one after a minute, since the missing
-//! table may have come. **Out** its status `normal` or `invalid`, with the reason, its plan, and the next time.
+//! **In** a watch that is new, was edited, or was planned an hour ago, or of whose table another was changed; an
+//! invalid one after a minute, since the missing table may have come. **Out** its status `normal` or `invalid`, with the reason, its plan, and the next time.
 //! **Lock** the watch's row for one statement, passed over where a person holds it. **Crash** nothing was written:
 //! another worker plans it.
 //!
@@ -27,6 +27,7 @@ const FLEET: &str = include_str!("../sql/8_watch_fleet.sql");
 const PLANNED: &str = include_str!("../sql/8_watch_planned.sql");
 const REPLAN: &str = include_str!("../sql/8_watch_replan.sql");
 const RESUME: &str = include_str!("../sql/8_watch_resume.sql");
+const RIVAL: &str = include_str!("../sql/8_watch_rival.sql");
 
 /// Who plans, and with what.
 #[derive(Debug, Clone, Copy)]
@@ -117,6 +118,11 @@ pub async fn plan(conn: &mut PgConnection, id: i64, planner: &Planner<'_>, due: 
         }
         Err(error) => return Err(error),
     };
+    let rival = match alone(&mut *conn, id).await {
+        Ok(()) => None,
+        Err(error @ Error::Invalid { .. }) => Some(error.to_string()),
+        Err(error) => return Err(error),
+    };
     let own = Plan::within(&mut *conn, watch.clone(), planner.registry, planner.transaction_max).await;
     let own = match own {
         Ok(plan) => Ok(plan),
@@ -127,7 +133,7 @@ pub async fn plan(conn: &mut PgConnection, id: i64, planner: &Planner<'_>, due: 
     let stood = word::standing(watch.earlier.as_ref(), watch.version);
     let words: Vec<Word> = watch.steps.iter().filter_map(|step| said(step, &own, &fleet, planner, &stood)).collect();
 
-    let problem = words.iter().find(|word| word.invalid).map(|word| word.reason.clone());
+    let problem = rival.or_else(|| words.iter().find(|word| word.invalid).map(|word| word.reason.clone()));
     // of a table without a worker anybody may speak
     let problem = problem.or_else(|| own.as_ref().err().filter(|_| words.is_empty()).cloned());
     let is_new = words.iter().any(|word| !stood.contains(word));
@@ -219,6 +225,16 @@ async fn write(
     let (status, error): (String, Option<String>) = (row.try_get("status_before")?, row.try_get("error_before")?);
     let was = (status == "invalid").then_some(error).flatten();
     Ok(if was.as_deref() == problem { Written::Stands } else { Written::Turned(problem.map(str::to_owned)) })
+}
+
+/// Refuses what an earlier watch does already: in leased mode both would work on the same row.
+async fn alone(conn: &mut PgConnection, id: i64) -> Result<()> {
+    let rival: Option<(String, String)> = sqlx::query_as(RIVAL).bind(id).fetch_optional(conn).await?;
+    let Some((name, state)) = rival else { return Ok(()) };
+    let problem = format!(
+        "watch \"{name}\" takes the same rows, those in state \"{state}\"; delete or pause one of them, or give each a filter"
+    );
+    Err(Error::invalid("table_name", problem))
 }
 
 /// The table is not what it was: somebody is to plan it anew.

@@ -60,7 +60,9 @@ pub(super) const ALL: &[Migration] = migrations![
     34 "0034_interval_hint" since 34,
     35 "0035_alone" since 35,
     36 "0036_quiet_claims" since 36,
-    37 "0037_watch_refusals" since 37,
+    37 "0037_watch_counts" since 37,
+    38 "0038_watch_faults" since 38,
+    39 "0039_watch_refusals" since 39,
 ];
 
 /// What every schema begins with: the place where migrations are recorded. Harmless when it is there.

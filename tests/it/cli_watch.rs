@@ -50,6 +50,16 @@ async fn an_added_watch_is_told_with_the_index_that_is_missing() {
     }
     assert!(show.contains(&format!("  missing index        {index}\n")), "{show}");
     assert!(show.contains("  rate                 5 in 1m\n"), "{show}");
+    for (filter, line) in [
+        ("id = 1", "1 waiting, the oldest for "),
+        ("id = 1", "1 left out by the filter\n"),
+        ("1 / (id - 2) > 0", "waiting, not counted: its filter fails: division by zero\n"),
+    ] {
+        execute(&database, &format!("update watchbell.watches set filter = '{filter}'")).await;
+        let show = done(url, &["watch", "show", "hosts"]);
+        assert!(show.contains(&format!("  pending              {line}")), "{show}");
+    }
+    execute(&database, "update watchbell.watches set filter = null").await;
     let json: Value = serde_json::from_str(&done(url, &["watch", "show", "hosts", "--json"])).unwrap();
     assert_eq!((&json["steps"][0]["via"], &json["counts"][0]["rows"]), (&"busy".into(), &2.into()));
 

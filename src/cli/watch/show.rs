@@ -160,10 +160,14 @@ fn timeout(row: &WatchRow) -> String {
 
 /// How many rows stand in a state, and how long.
 fn rows(count: &WatchCount, now: DateTime<Utc>) -> String {
-    let Some(rows) = count.rows else { return format!("{}, not counted: it would read a large table", count.role) };
+    let role = count.role.replace('_', " ");
+    let Some(rows) = count.rows else {
+        return format!("{role}, not counted: {}", count.problem.as_deref().unwrap_or("nothing is known of them"));
+    };
     let more = if count.capped { "+" } else { "" };
-    let oldest = count.oldest.filter(|_| rows > 0 && count.role != "done").map(|since| {
+    let oldest = count.oldest.filter(|_| rows > 0 && role != "done").map(|since| {
         format!(", the oldest for {}", duration::words(TimeDelta::seconds((now - since).num_seconds().max(0))))
     });
-    format!("{rows}{more} {}{}", count.role, oldest.unwrap_or_default())
+    let by = if role == "left out" { " by the filter" } else { "" };
+    format!("{rows}{more} {role}{by}{}", oldest.unwrap_or_default())
 }

@@ -1,4 +1,4 @@
-//! `watchbell watch pause`, `resume`, `retry` and `remove`.
+//! `watchbell watch pause`, `resume`, `retry`, `release` and `remove`.
 
 use chrono::{DateTime, Utc};
 use clap::Args;
@@ -82,7 +82,7 @@ pub(super) async fn resume(args: ResumeArgs, setting: &Setting) -> Result<()> {
 }
 
 #[derive(Serialize)]
-struct Retried<'a> {
+struct Moved<'a> {
     name: &'a str,
     rows: i64,
 }
@@ -96,8 +96,22 @@ pub(super) async fn retry(args: RetryArgs, setting: &Setting) -> Result<()> {
         let key: Vec<&str> = args.key.iter().map(String::as_str).collect();
         i64::from(client::retry_watched_row(&mut connection, &args.name, &key).await?)
     };
-    setting.output.one(&Retried { name: &args.name, rows }, &rows.to_string(), &args.name)?;
+    setting.output.one(&Moved { name: &args.name, rows }, &rows.to_string(), &args.name)?;
     note(&format!("{url}: {rows} rows of watch \"{}\" are tried again", args.name));
+    Ok(())
+}
+
+pub(super) async fn release(args: RetryArgs, setting: &Setting) -> Result<()> {
+    let url = setting.database()?;
+    let mut connection = setting.connect(&url).await?;
+    let rows = if args.key.is_empty() {
+        client::release_rows(&mut connection, &args.name, args.max.cast_signed()).await?
+    } else {
+        let key: Vec<&str> = args.key.iter().map(String::as_str).collect();
+        i64::from(client::release_row(&mut connection, &args.name, &key).await?)
+    };
+    setting.output.one(&Moved { name: &args.name, rows }, &rows.to_string(), &args.name)?;
+    note(&format!("{url}: {rows} rows of watch \"{}\" that no worker had are taken anew", args.name));
     Ok(())
 }
 

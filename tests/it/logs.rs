@@ -190,7 +190,7 @@ async fn an_invalid_watch_is_told_once_by_its_name() {
     let watch = |name: &str, mode: &str| {
         let payload = r#"{"statement": "select 1"}"#;
         format!(
-            "insert into watchbell.watches (name, table_name, handler, payload, mode, timeout) values ('{name}', 'hosts', 'sql', '{payload}', '{mode}', '10 s')"
+            "insert into watchbell.watches (name, table_name, from_state, handler, payload, mode, timeout) values ('{name}', 'hosts', '{name}', 'sql', '{payload}', '{mode}', '10 s')"
         )
     };
     let sql = async |text: String| sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(pool).await.unwrap();

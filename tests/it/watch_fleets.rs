@@ -175,7 +175,8 @@ async fn a_mixed_crew_never_calls_normal_what_its_only_worker_cannot_work() {
     for looks in 1..4 {
         // as its minute does, and as an edit of another does
         scene.psql("update watchbell.watches set wake_at = '-infinity'").await;
-        watch(&mut scene, &format!("other{looks}"), "table_name, handler", "'hosts', 'nobody'").await;
+        let (other, values) = (format!("other{looks}"), format!("'hosts', 'nobody', 'new {looks}'"));
+        watch(&mut scene, &other, "table_name, handler, from_state", &values).await;
         until_true(&pool, "not exists (select from watchbell.watches where wake_at < now())", PATIENCE).await;
     }
     // another worker without the handler starts, and finds the watch as it is

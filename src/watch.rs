@@ -21,6 +21,7 @@ pub mod quote;
 pub mod read;
 pub mod statement;
 pub mod table;
+pub mod word;
 
 use std::time::Duration;
 
@@ -127,6 +128,16 @@ impl Key {
 impl std::fmt::Display for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0.join(", "))
+    }
+}
+
+/// The timeout of a watch that says nothing of it.
+const TIMEOUT: Duration = Duration::from_secs(3600);
+
+impl Step {
+    /// The timeout that somebody asked for: not the one that every watch has.
+    pub fn asked_timeout(&self) -> Option<Duration> {
+        self.timeout.filter(|timeout| *timeout != TIMEOUT)
     }
 }
 

@@ -63,6 +63,7 @@ pub(super) const ALL: &[Migration] = migrations![
     37 "0037_watch_counts" since 37,
     38 "0038_watch_faults" since 38,
     39 "0039_watch_edits" since 39,
+    40 "0040_watch_refusals" since 40,
 ];
 
 /// What every schema begins with: the place where migrations are recorded. Harmless when it is there.

@@ -1,5 +1,7 @@
 //! What a worker makes of a watch: a mode for each step, and the index that is missing.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgConnection};
 
@@ -8,11 +10,15 @@ use super::{
     order::{self, By},
     quote,
     statement::leased::Leased,
+    word::{self, Word},
 };
 use crate::{
-    Error, Result,
+    Error, Result, duration,
     handler::{Registry, lexer},
 };
+
+/// How long a transaction over rows may last, unless the worker's `watch_transaction` says otherwise.
+pub const TRANSACTION_MAX: Duration = Duration::from_secs(5);
 
 /// Whether an index was made for a part of a table, or begins with its status column.
 const FITS: &str = "select i.indpred is not null or a.attname = $3 \
@@ -72,10 +78,14 @@ pub struct Plan {
 pub struct Planned {
     /// The step.
     pub step: Step,
-    /// `None`: this worker does not have its handler.
+    /// `None`: this worker does not have its handler, or cannot work it.
     pub mode: Option<Mode>,
-    /// Why this mode.
+    /// Why this mode, or why not.
     pub reason: String,
+    /// This worker has its handler and cannot work it.
+    pub invalid: bool,
+    /// Longest time of one attempt there.
+    pub timeout: Option<Duration>,
     /// Its SQL.
     pub statements: Statements,
     /// And what leased mode needs beside.
@@ -86,8 +96,21 @@ impl Plan {
     /// Plans a watch with the handlers of this worker. Nothing is written and no row is locked.
     ///
     /// # Errors
-    /// [`Error::Invalid`]: why it cannot be worked, in one sentence. [`Error::Database`]: nobody knows.
+    /// [`Error::Invalid`]: why none of its steps can be worked, in one sentence. [`Error::Database`]: nobody knows.
     pub async fn of(conn: &mut PgConnection, watch: Watch, registry: &Registry) -> Result<Self> {
+        Self::within(conn, watch, registry, TRANSACTION_MAX).await
+    }
+
+    /// The same for a worker whose transactions over rows last at most so long.
+    ///
+    /// # Errors
+    /// As of [`of`](Self::of).
+    pub async fn within(
+        conn: &mut PgConnection,
+        watch: Watch,
+        registry: &Registry,
+        transaction_max: Duration,
+    ) -> Result<Self> {
         let table = Table::resolve(conn, &watch).await?;
         let (mut steps, mut advice) = (vec![], vec![]);
         for step in &watch.steps {
@@ -99,37 +122,31 @@ impl Plan {
             if !is_indexed(conn, &table, &statements).await? {
                 advice.push(table.index(&statements.indexed(&table, &order), step));
             }
-            let (mode, reason) = choose(step, registry)?;
-            if mode == Some(Mode::Transactional) {
-                try_statement(conn, step, &statements, registry).await?;
+            let mut chosen = choose(step, registry, transaction_max);
+            if matches!(chosen, Ok((Some(Mode::Transactional), _))) {
+                match try_statement(conn, step, &statements, registry).await {
+                    Err(problem @ Error::Invalid { .. }) => chosen = Err(problem),
+                    tried => tried?,
+                }
             }
+            let invalid = chosen.is_err();
+            let nth = if watch.steps.len() > 1 { format!("step {}: ", steps.len() + 1) } else { String::new() };
+            let (mode, reason) = chosen.unwrap_or_else(|problem| (None, format!("{nth}{problem}")));
+            let asked = registry.get(&step.handler).and_then(|entry| entry.options.timeout_of(step.timeout));
+            let within = (mode == Some(Mode::Transactional)).then_some(transaction_max);
+            let timeout = asked.into_iter().chain(within).min();
             let leased = Leased::of(&statements, watch.version, &table, step);
-            steps.push(Planned { step: step.clone(), mode, reason, statements, leased });
+            steps.push(Planned { step: step.clone(), mode, reason, invalid, timeout, statements, leased });
         }
         advice.dedup();
         Ok(Self { watch, table, steps, advice })
     }
 
-    /// Whether it says more than the plan that stands in the watch's row, which a worker without the handler made.
-    pub fn knows_more(&self) -> bool {
-        self.steps.iter().any(|planned| planned.mode.is_some() && self.said(&planned.step.from).is_none())
-    }
-
-    /// What an earlier plan said of a step.
-    fn said(&self, from: &str) -> Option<&Value> {
-        let steps = self.watch.earlier.as_ref()?.get("steps")?.as_array()?;
-        steps.iter().find(|step| step["from"] == from && !step["mode"].is_null())
-    }
-
-    /// As the column `plan` has it. What this worker cannot say of a step, an earlier plan may have said.
-    pub fn json(&self) -> Value {
-        let step = |planned: &Planned| {
-            let from = planned.step.from.as_str();
-            let own = json!({"from": from, "mode": planned.mode.map(Mode::word), "reason": planned.reason});
-            if planned.mode.is_some() { own } else { self.said(from).cloned().unwrap_or(own) }
-        };
+    /// As the column `plan` has it, with the words that stand of its steps.
+    pub fn json(&self, words: &[Word]) -> Value {
         json!({
-            "steps": self.steps.iter().map(step).collect::<Vec<_>>(),
+            "version": self.watch.version,
+            "steps": word::written(&self.watch.steps, words),
             "advice": self.advice,
             "table": self.table.shown(),
             "key": self.table.key.iter().map(|column| column.name.as_str()).collect::<Vec<_>>(),
@@ -147,26 +164,57 @@ fn order_of(table: &Table, step: &Step) -> Result<Vec<By>> {
     }
 }
 
-/// The mode of a step, and why.
-fn choose(step: &Step, registry: &Registry) -> Result<(Option<Mode>, String)> {
+impl Planned {
+    /// What this worker says of the step; nothing without its handler.
+    pub fn word(&self, worker: i32) -> Option<Word> {
+        (self.invalid || self.mode.is_some()).then(|| Word {
+            from: self.step.from.clone(),
+            handler: self.step.handler.clone(),
+            mode: self.mode.map(|mode| mode.word().to_owned()),
+            reason: self.reason.clone(),
+            invalid: self.invalid,
+            timeout_ms: self.timeout.and_then(|timeout| timeout.as_millis().try_into().ok()),
+            worker,
+        })
+    }
+}
+
+/// A duration as people read it: `10s`.
+pub(crate) fn words(time: Duration) -> String {
+    chrono::TimeDelta::from_std(time).map_or_else(|_| format!("{time:?}"), duration::words)
+}
+
+/// The mode of a step, and why. None without its handler.
+fn choose(step: &Step, registry: &Registry, transaction_max: Duration) -> Result<(Option<Mode>, String)> {
     let name = &step.handler;
     let Some(entry) = registry.get(name) else {
         return Ok((None, format!("no worker that has the handler \"{name}\" has planned it yet")));
     };
     let is_transactional = entry.work.is_part_of_the_move(&step.payload);
-    Ok(match (step.mode, is_transactional) {
-        (None, true) => {
+    let asked = step.asked_timeout().and_then(|asked| entry.options.timeout_of(Some(asked)));
+    let too_long = asked.filter(|asked| *asked > transaction_max);
+    Ok(match (step.mode, is_transactional, too_long) {
+        (None, true, Some(asked)) => {
+            let (asked, limit) = (words(asked), words(transaction_max));
+            (Some(Mode::Leased), format!("its timeout of {asked} is longer than the {limit} of transactional mode"))
+        }
+        (None, true, None) => {
             (Some(Mode::Transactional), format!("the handler \"{name}\" works in the transaction that moves the rows"))
         }
-        (None, false) => {
+        (None, false, _) => {
             (Some(Mode::Leased), format!("the handler \"{name}\" may take long or act outside the database"))
         }
-        (Some(Mode::Transactional), false) => {
+        (Some(Mode::Transactional), false, _) => {
             let problem = format!("transactional, but the handler \"{name}\" takes no transaction; use auto or leased");
             return Err(Error::invalid("mode", problem));
         }
+        (Some(Mode::Transactional), true, Some(asked)) => {
+            let (asked, limit) = (words(asked), words(transaction_max));
+            let problem = format!("{asked} is longer than the {limit} of transactional mode; use mode auto or leased");
+            return Err(Error::invalid("timeout", problem));
+        }
         // then its transaction is one of its own, for each row, and may be executed twice
-        (Some(mode), _) => (Some(mode), "as asked for".to_owned()),
+        (Some(mode), _, _) => (Some(mode), "as asked for".to_owned()),
     })
 }
 

@@ -21,15 +21,18 @@ pub struct Listed {
     pub mark: (i64, Option<DateTime<Utc>>, bool, Option<DateTime<Utc>>),
     /// A worker is to plan it now.
     pub unplanned: bool,
+    /// The word of a worker that is gone stands about a step of ours.
+    pub orphaned: bool,
 }
 
-/// All watches.
-pub async fn list(conn: &mut PgConnection) -> sqlx::Result<Vec<Listed>> {
-    let rows = sqlx::query(LIST).fetch_all(conn).await?;
+/// All watches, as a worker with these handlers has to know of them.
+pub async fn list(conn: &mut PgConnection, handlers: &[String]) -> sqlx::Result<Vec<Listed>> {
+    let rows = sqlx::query(LIST).bind(handlers).fetch_all(conn).await?;
     let line = |row: &PgRow| {
         let pause = (row.try_get("paused")?, row.try_get("paused_until")?);
         let mark = (row.try_get("version")?, row.try_get("planned_at")?, pause.0, pause.1);
-        Ok(Listed { id: row.try_get("id")?, mark, unplanned: row.try_get("unplanned")? })
+        let (unplanned, orphaned) = (row.try_get("unplanned")?, row.try_get("orphaned")?);
+        Ok(Listed { id: row.try_get("id")?, mark, unplanned, orphaned })
     };
     rows.iter().map(line).collect()
 }

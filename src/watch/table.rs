@@ -207,10 +207,11 @@ async fn key(
         let mut key: Vec<Column> = columns.iter().filter(|column| column.place.is_some()).cloned().collect();
         key.sort_by_key(|column| column.place);
         if key.is_empty() {
-            let problem = format!(
-                "{shown} has no primary key; name unique columns here, or run: \
-                 ALTER TABLE {shown} ADD COLUMN id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
-            );
+            let has_id = columns.iter().any(|column| column.name == "id");
+            let mend =
+                if has_id { "PRIMARY KEY (id)" } else { "COLUMN id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY" };
+            let problem =
+                format!("{shown} has no primary key; name unique columns here, or run: ALTER TABLE {shown} ADD {mend}");
             return Err(Error::invalid("key_columns", problem));
         }
         return Ok(key);

@@ -61,7 +61,7 @@ impl Default for Config {
             retention: Duration::from_secs(30 * 86_400),
             output_limit: 256 * 1024,
             settle: Duration::from_secs(5),
-            watch_transaction: Duration::from_secs(5),
+            watch_transaction: crate::watch::plan::TRANSACTION_MAX,
             once: false,
             cluster_metrics: false,
         }

@@ -182,6 +182,19 @@ pub(super) fn invalid(worker: i32, schedule: &str, error: &str) {
     tracing::error!(target: "watchbell::schedule", schedule, worker, error, "schedule invalid");
 }
 
+/// A watch is invalid now, or no longer.
+pub(super) fn watch_turned(worker: i32, watch: &str, error: Option<&str>) {
+    match error {
+        Some(error) => tracing::error!(target: "watchbell::watch", watch, worker, error, "watch invalid"),
+        None => tracing::info!(target: "watchbell::watch", watch, worker, "watch valid again"),
+    }
+}
+
+/// Others can work this watch, or some step of it, and this worker cannot.
+pub(super) fn watch_unable(worker: i32, watch: &str, error: &str) {
+    tracing::warn!(target: "watchbell::watch", watch, worker, error, "watch cannot be worked by this worker");
+}
+
 macro_rules! tell_fire {
     ($level:ident, $fire:ident, $worker:ident, $message:literal) => {
         event!(

@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{doze::Doze, tally::Tally};
 use super::{
+    journal,
     quiet::Bell,
     session::{SETTINGS, within},
     shared::{Phase, Shared, locked},
@@ -42,7 +43,7 @@ use crate::{
     Error,
     lifecycle::{
         watch_crashed,
-        watch_plan::{self, Found},
+        watch_plan::{self, Found, Planner, Written},
     },
     watch::{Mode, Plan, read},
 };
@@ -140,7 +141,13 @@ pub(super) async fn watch(shared: Arc<Shared>, pool: PgPool) {
         tally: Tally::default(),
         shared,
     };
-    let watcher = Watcher { all: Arc::new(site), working: HashMap::new(), steps: JoinSet::new(), seen: None };
+    let watcher = Watcher {
+        all: Arc::new(site),
+        working: HashMap::new(),
+        steps: JoinSet::new(),
+        unable: HashMap::new(),
+        seen: None,
+    };
     watcher.work().await;
 }
 
@@ -171,6 +178,8 @@ struct Watcher {
     all: Arc<Site>,
     working: HashMap<i64, Working>,
     steps: JoinSet<()>,
+    /// Why this worker cannot work what others can, so that the log says it once.
+    unable: HashMap<i64, String>,
     /// The mark that the list was read for.
     seen: Option<i64>,
 }
@@ -230,7 +239,11 @@ impl Watcher {
     async fn read(&mut self) -> sqlx::Result<bool> {
         let mut all_planned = true;
         let mut conn = self.all.own.acquire().await?;
-        let list = within(PLAN_MAX, read::list(&mut conn)).await?;
+        let shared = Arc::clone(&self.all.shared);
+        let registry = &shared.executor.registry;
+        let planner = Planner { worker: shared.worker(), registry, transaction_max: shared.config.watch_transaction };
+        let list = within(PLAN_MAX, read::list(&mut conn, &registry.names())).await?;
+        self.unable.retain(|id, _| list.iter().any(|listed| listed.id == *id));
         self.working.retain(|id, working| {
             let stays = list.iter().any(|listed| listed.id == *id);
             if !stays {
@@ -239,19 +252,21 @@ impl Watcher {
             }
             stays
         });
-        for listed in list {
-            if self.working.get(&listed.id).is_some_and(|working| working.mark == listed && !listed.unplanned) {
+        for mut listed in list {
+            let is_due = listed.unplanned || listed.orphaned;
+            if self.working.get(&listed.id).is_some_and(|working| working.mark == listed && !is_due) {
                 continue;
             }
-            let registry = &self.all.shared.executor.registry;
-            let planned = time::timeout(PLAN_MAX, watch_plan::plan(&mut conn, listed.id, registry, listed.unplanned));
-            match planned.await {
-                Ok(Ok(Found::Planned(plan))) => self.begin(listed, Arc::from(plan)),
-                Ok(Ok(Found::Invalid(reason))) => {
-                    tracing::warn!(watch = listed.id, "invalid: {reason}");
-                    self.end(listed.id);
+            let planned = watch_plan::plan(&mut conn, listed.id, &planner, listed.unplanned);
+            match time::timeout(PLAN_MAX, planned).await {
+                Ok(Ok((found, written))) => {
+                    if written == Written::Held {
+                        // its mark is none that the list will have, so it is planned again
+                        (listed.unplanned, all_planned) = (true, false);
+                    }
+                    self.tell(&found, &written, &planner);
+                    self.take_up(listed, found);
                 }
-                Ok(Ok(Found::Gone)) => self.end(listed.id),
                 Ok(Err(Error::Database(error))) if error.as_database_error().is_none() => return Err(error),
                 // somebody may hold its table: the others go on
                 Ok(Err(error)) => {
@@ -265,6 +280,24 @@ impl Watcher {
             }
         }
         Ok(all_planned)
+    }
+
+    /// The log tells what turned, once: the worker that wrote it, and one that cannot do what others can.
+    fn tell(&mut self, found: &Found, written: &Written, planner: &Planner<'_>) {
+        if let (Some(name), Written::Turned(error)) = (found.name(), written) {
+            journal::watch_turned(planner.worker, name, error.as_deref());
+        }
+        let Some((id, name, reason)) = found.unable() else { return };
+        if self.unable.insert(id, reason.to_owned()).as_deref() != Some(reason) {
+            journal::watch_unable(planner.worker, name, reason);
+        }
+    }
+
+    fn take_up(&mut self, listed: read::Listed, found: Found) {
+        match found {
+            Found::Planned(plan) => self.begin(listed, Arc::from(plan)),
+            Found::Unable { .. } | Found::Invalid { .. } | Found::Gone => self.end(listed.id),
+        }
     }
 
     fn end(&mut self, id: i64) {

@@ -4,6 +4,9 @@ use serde_json::Value;
 
 use crate::cli::{Ended, done, execute, refused, run, shown};
 use crate::support::Database;
+use crate::support::crew::{hand, start};
+use crate::support::wait::until_true;
+use crate::support::watched::PATIENCE;
 
 const TABLE: &str = "create table public.hosts (id int primary key, status text not null default 'pending', \
                                                 since timestamptz not null default now()); \
@@ -184,4 +187,25 @@ async fn an_edit_that_cannot_be_says_why() {
     let shown = done(&database.url, &["watch", "show", "hosts", "--json"]);
     let json: Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(json["version"], 1, "nothing was changed");
+}
+
+#[tokio::test]
+async fn a_watch_shows_what_it_lacks() {
+    let database = Database::fresh().await;
+    let url = database.url.as_str();
+    execute(&database, TABLE).await;
+    done(url, &["watch", "add", "hosts", "hosts", "init_host"]);
+    done(url, &["watch", "add", "short", "hosts", "brief", "--from", "new", "--to", "old"]);
+    let worker = hand(&database.pool, "one").transactional("brief", async |_: watchbell::Tx| {});
+    let worker = start(worker);
+    until_true(&database.pool, "not exists (select from watchbell.watches where status <> 'normal')", PATIENCE).await;
+    let show = done(url, &["watch", "show", "hosts"]);
+    let said = "by init_host; no worker that has the handler \"init_host\" has planned it yet\n";
+    assert!(show.contains(said) && show.contains("  timeout              1h\n"), "{show}");
+    let show = done(url, &["watch", "show", "short"]);
+    assert!(show.contains("  timeout              1h; 5s in transactional mode\n"), "{show}");
+    worker.stop().await;
+    execute(&database, "drop table public.hosts").await;
+    let show = done(url, &["watch", "show", "hosts"]);
+    assert!(show.contains("table public.hosts is gone"), "{show}");
 }

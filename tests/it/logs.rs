@@ -181,6 +181,39 @@ async fn what_becomes_of_schedules_is_told() {
 }
 
 #[tokio::test]
+async fn an_invalid_watch_is_told_once_by_its_name() {
+    let database = Database::fresh().await;
+    let (pool, place) = (&database.pool, Place::new());
+    let told = [Told::by(&place, "a"), Told::by(&place, "b")];
+    let workers = told.each_ref().map(|told| told.worker("info", &database.url, &[]));
+    until_true(pool, "(select count(*) = 2 from watchbell.workers where state = 'running')", SOON).await;
+    let watch = |name: &str, mode: &str| {
+        let payload = r#"{"statement": "select 1"}"#;
+        format!(
+            "insert into watchbell.watches (name, table_name, from_state, handler, payload, mode, timeout) values ('{name}', 'hosts', '{name}', 'sql', '{payload}', '{mode}', '10 s')"
+        )
+    };
+    let sql = async |text: String| sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(pool).await.unwrap();
+    let quiet = "set client_min_messages = error; create table public.hosts (id int primary key, status text)";
+    sql(format!("{quiet}; {}", watch("hosts", "transactional"))).await;
+    until_true(pool, "exists (select from watchbell.watches where status = 'invalid')", SOON).await;
+    for other in ["b", "c"] {
+        sql(format!("{}; update watchbell.watches set wake_at = '-infinity'", watch(other, "leased"))).await;
+        until_true(pool, "not exists (select from watchbell.watches where wake_at < now())", SOON).await;
+    }
+    until("it is told", SOON, async || told.iter().find_map(|told| told.said("watch invalid").pop())).await;
+    for mut worker in workers {
+        worker.send(Signal::SIGTERM);
+        until("the process ends", SOON, async || worker.has_ended().then_some(())).await;
+    }
+    let events: Vec<Value> = told.iter().flat_map(|told| told.said("watch invalid")).collect();
+    assert_eq!(events.len(), 1, "{events:?}");
+    let (level, watch, error) = (&events[0]["level"], &events[0]["watch"], &events[0]["error"]);
+    let reason = "timeout: 10s is longer than the 5s of transactional mode; use mode auto or leased";
+    assert_eq!((level, watch, error), (&"ERROR".into(), &"hosts".into(), &reason.into()));
+}
+
+#[tokio::test]
 async fn at_info_a_healthy_worker_tells_its_start_its_drain_and_its_end_and_nothing_else() {
     let database = Database::fresh().await;
     let (pool, place) = (&database.pool, Place::new());

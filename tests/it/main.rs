@@ -118,6 +118,7 @@ mod watch_counts;
 mod watch_crashes;
 mod watch_definitions;
 mod watch_edits;
+mod watch_fleets;
 mod watch_functions;
 mod watch_hooks;
 mod watch_keys;

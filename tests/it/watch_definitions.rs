@@ -66,6 +66,30 @@ async fn a_bad_watch_is_refused_in_one_sentence() {
             "watch \"x\": payload must be a JSON object (got array)",
         ),
         (
+            "name, handler",
+            "'x', 'sql'",
+            "payload",
+            "watch \"x\": the handler sql needs a \"statement\" in its payload (got none)",
+        ),
+        (
+            "name, handler, payload",
+            "'x', 'sql', '{\"statement\": 7}'",
+            "payload",
+            "watch \"x\": the handler sql needs a \"statement\" in its payload (got number)",
+        ),
+        (
+            "name, handler, payload",
+            "'x', 'sql', '{\"statement\": \" \"}'",
+            "payload",
+            "watch \"x\": the handler sql needs a \"statement\" in its payload (got an empty text)",
+        ),
+        (
+            "name, transitions",
+            "'x', '[{\"from\": \"pending\", \"to\": \"normal\", \"handler\": \"sql\"}]'",
+            "transitions",
+            "watch \"x\": step 1: the handler sql needs a \"statement\" in its payload (got none)",
+        ),
+        (
             "name, handler, batch_size",
             "'x', 'init', 1001",
             "batch_size",

@@ -48,6 +48,28 @@ async fn watch_inserts_then_updates_then_leaves_alone() {
 }
 
 #[tokio::test]
+async fn watch_refuses_in_few_lines_and_says_how_to_name_a_watch() {
+    let mut scene = models().await;
+    scene.psql("create table public.\"My BIG Table\" (id int primary key, status text)").await;
+    let call = "select watchbell.watch('\"My BIG Table\"', 'load')";
+    let refused = refusal(&mut scene.sql, call).await;
+    assert_eq!(refused.message, "watch \"My BIG Table\": this is not a valid name");
+    assert!(refused.hint.ends_with("name => 'my_big_table'"), "{}", refused.hint);
+    scene.psql("select watchbell.watch('\"My BIG Table\"', 'load', name => 'my_big_table')").await;
+    for call in [
+        call,
+        "select watchbell.watch('models', 'load', since_column => 'nope')",
+        "select watchbell.watch('nope', 'load')",
+    ] {
+        let error = sqlx::query(sqlx::AssertSqlSafe(call)).execute(&mut scene.sql).await.unwrap_err();
+        let error = error.into_database_error().unwrap().downcast::<sqlx::postgres::PgDatabaseError>();
+        let context = error.r#where().unwrap_or_default();
+        assert_eq!(context.lines().count(), 1, "{context}");
+        assert!(error.hint().is_some() && error.column().is_some(), "{error:?}");
+    }
+}
+
+#[tokio::test]
 async fn watch_takes_every_column_that_people_write() {
     let mut scene = Scene::new().await;
     let missing: Vec<String> = scene
@@ -229,11 +251,21 @@ async fn the_trigger_of_a_watched_table_tells_those_who_sleep() {
 #[tokio::test]
 async fn a_watch_whose_table_is_gone_says_so() {
     let mut scene = models().await;
-    scene.psql("drop table public.models").await;
-    for call in ["retry_watch('models')", "watch_counts('models')", "test_watch('models')", "wake_watch('models')"] {
-        let refused = refusal(&mut scene.sql, &format!("select * from watchbell.{call}")).await;
-        assert_eq!(refused.code, "55000", "{call}");
-        assert!(refused.message.contains("table public.models is not there any more"), "{}", refused.message);
+    for (loss, said) in [
+        ("alter table public.models drop constraint models_pkey", "table public.models has no primary key any more"),
+        ("alter table public.models drop status", "table public.models has no column \"status\" any more"),
+        ("drop table public.models", "table public.models is gone"),
+    ] {
+        scene.psql(loss).await;
+        for call in ["retry_watch('models')", "watch_counts('models')", "test_watch('models')", "wake_watch('models')"]
+        {
+            let refused = refusal(&mut scene.sql, &format!("select * from watchbell.{call}")).await;
+            assert_eq!(
+                (refused.code.as_str(), refused.message),
+                ("55000", format!("watch \"models\": {said}")),
+                "{call}"
+            );
+        }
     }
     scene.psql("select watchbell.unwatch('models')").await;
 }

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
-use watchbell::lifecycle::watch_plan::{Found, plan};
-use watchbell::watch::Plan;
+use watchbell::lifecycle::watch_plan::{Found, Planner, plan};
+use watchbell::watch::{Plan, plan::TRANSACTION_MAX};
 use watchbell::{Registry, Tx};
 
 use crate::support::Scene;
@@ -14,8 +14,12 @@ fn handlers() -> Registry {
     Registry::new().transactional("sql", sql).transactional("rust", async |_: Tx| {}).handler("plain", async || {})
 }
 
+fn planner(worker: i32, registry: &Registry) -> Planner<'_> {
+    Planner { worker, registry, transaction_max: TRANSACTION_MAX }
+}
+
 async fn found(scene: &mut Scene, id: i64) -> Found {
-    plan(&mut scene.sql, id, &handlers(), true).await.unwrap()
+    plan(&mut scene.sql, id, &planner(1, &handlers()), true).await.unwrap().0
 }
 
 async fn planned(scene: &mut Scene, id: i64) -> Plan {
@@ -44,6 +48,10 @@ async fn what_does_not_fit_is_said_in_one_sentence_with_what_mends_it() {
         ("alter table hosts alter since type text", "since_column: since is text, must be timestamptz"),
         (
             "alter table hosts drop constraint hosts_pkey",
+            "key_columns: public.hosts has no primary key; name unique columns here, or run: ALTER TABLE public.hosts ADD PRIMARY KEY (id)",
+        ),
+        (
+            "alter table hosts drop constraint hosts_pkey; alter table hosts rename id to no",
             "key_columns: public.hosts has no primary key; name unique columns here, or run: ALTER TABLE public.hosts ADD COLUMN id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
         ),
         (
@@ -63,7 +71,7 @@ async fn what_does_not_fit_is_said_in_one_sentence_with_what_mends_it() {
         let id = watch(&mut scene, "hosts", "table_name, handler, since_column", "'hosts', 'rust', 'since'").await;
         scene.psql(spoil).await;
         match found(&mut scene, id).await {
-            Found::Invalid(reason) => assert_eq!(reason, said, "{spoil}"),
+            Found::Invalid(found) => assert_eq!(found.reason, said, "{spoil}"),
             other => panic!("{spoil}: {other:?}"),
         }
         let stored = "select status || ': ' || error from watchbell.watches";
@@ -77,13 +85,16 @@ async fn a_mode_is_chosen_by_the_handler_and_said_with_its_reason() {
     let transitions = r#"[{"from": "pending", "to": "a", "handler": "rust"}, {"from": "a", "to": "b", "handler": "plain"}, {"from": "b", "to": "normal", "handler": "elsewhere"}]"#;
     let id = watch(&mut scene, "hosts", "table_name, transitions", &format!("'hosts', '{transitions}'")).await;
     let plan = planned(&mut scene, id).await;
+    let said = |from: &str, handler: &str, mode: &str, timeout: i64, reason: &str| json!({"from": from, "handler": handler, "mode": mode, "reason": reason, "invalid": false, "timeout_ms": timeout, "worker": 1});
+    let stored: Value = scene.value("select plan from watchbell.watches").await;
     assert_eq!(
-        plan.json(),
+        stored,
         json!({
+            "version": 1,
             "steps": [
-                {"from": "pending", "mode": "transactional", "reason": "the handler \"rust\" works in the transaction that moves the rows"},
-                {"from": "a", "mode": "leased", "reason": "the handler \"plain\" may take long or act outside the database"},
-                {"from": "b", "mode": null, "reason": "no worker that has the handler \"elsewhere\" has planned it yet"},
+                said("pending", "rust", "transactional", 5_000, "the handler \"rust\" works in the transaction that moves the rows"),
+                said("a", "plain", "leased", 3_600_000, "the handler \"plain\" may take long or act outside the database"),
+                {"from": "b", "handler": "elsewhere", "mode": null, "reason": "no worker that has the handler \"elsewhere\" has planned it yet"},
             ],
             "advice": [
                 "CREATE INDEX CONCURRENTLY ON public.hosts (id) WHERE status = 'a'",
@@ -93,12 +104,37 @@ async fn a_mode_is_chosen_by_the_handler_and_said_with_its_reason() {
             "key": ["id"],
         })
     );
-    assert_eq!(scene.value::<Value>("select plan from watchbell.watches").await, plan.json());
+    assert_eq!(plan.steps.len(), 3);
     // another worker knows the missing handler, and keeps what it does not know itself
     let other = Registry::new().handler("elsewhere", async || {});
-    watchbell::lifecycle::watch_plan::plan(&mut scene.sql, id, &other, false).await.unwrap();
+    watchbell::lifecycle::watch_plan::plan(&mut scene.sql, id, &planner(2, &other), false).await.unwrap();
     let modes = "select array(select s ->> 'mode' from jsonb_array_elements(plan -> 'steps') s) from watchbell.watches";
     assert_eq!(scene.value::<Vec<String>>(modes).await, ["transactional", "leased", "leased"]);
+}
+
+#[tokio::test]
+async fn a_timeout_above_the_limit_of_transactional_mode_is_not_cut_in_silence() {
+    let long = "timeout: 10s is longer than the 5s of transactional mode; use mode auto or leased";
+    for (mode, timeout, expected) in [
+        ("auto", "'10 s'", "leased: its timeout of 10s is longer than the 5s of transactional mode"),
+        ("auto", "'5 s'", "transactional: the handler \"rust\" works in the transaction that moves the rows"),
+        // what every watch has asks for nothing
+        ("auto", "'1 hour'", "transactional: the handler \"rust\" works in the transaction that moves the rows"),
+        ("auto", "null", "transactional: the handler \"rust\" works in the transaction that moves the rows"),
+        ("leased", "'10 s'", "leased: as asked for"),
+        ("transactional", "'4 s'", "transactional: as asked for"),
+        ("transactional", "'10 s'", long),
+    ] {
+        let mut scene = hosts(10).await;
+        let values = format!("'hosts', 'rust', '{mode}', {timeout}");
+        let id = watch(&mut scene, "hosts", "table_name, handler, mode, timeout", &values).await;
+        let said = match found(&mut scene, id).await {
+            Found::Planned(plan) => format!("{}: {}", plan.steps[0].mode.unwrap().word(), plan.steps[0].reason),
+            Found::Invalid(found) => found.reason,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(said, expected, "{mode}, {timeout}");
+    }
 }
 
 #[tokio::test]
@@ -196,7 +232,7 @@ async fn a_filter_is_one_condition_and_nothing_else() {
         scene.psql("alter table watchbell.watches disable trigger user").await;
         sqlx::query(write).bind(filter).execute(&mut scene.sql).await.unwrap();
         match found(&mut scene, id).await {
-            Found::Invalid(reason) => assert_eq!(reason, format!("filter: {said}")),
+            Found::Invalid(found) => assert_eq!(found.reason, format!("filter: {said}")),
             other => panic!("{filter}: {other:?}"),
         }
     }

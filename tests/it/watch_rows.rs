@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use watchbell::{Context, HandlerResult, Row, Rows, Tx, fatal};
 
-use crate::support::crew::{hand, start};
+use crate::support::crew::{config, hand, start};
 use crate::support::wait::until_true;
-use crate::support::watched::{PATIENCE, hosts, sql_crew, watch, work_until};
+use crate::support::watched::{PATIENCE, hosts, sql_crew, sql_hand, watch, work_until};
 
 const INTO_EFFECTS: &str = r#"{"statement": "insert into effects (host) select id from claimed"}"#;
 
@@ -162,6 +163,21 @@ async fn a_row_that_its_table_does_not_let_go_fails_alone() {
     .await;
     assert_eq!(scene.values::<i64>("select id from hosts where status = 'failed'").await, [3]);
     assert_eq!(scene.value::<i64>("select count(*) from effects").await, 28);
+}
+
+#[tokio::test]
+async fn a_row_that_reaches_the_limit_of_transactional_mode_says_so() {
+    let mut scene = hosts(2).await;
+    let values = r#"'hosts', 'sql', '{"statement": "select pg_sleep(60) from claimed where id = 2"}', 1"#;
+    watch(&mut scene, "hosts", "table_name, handler, payload, max_attempts", values).await;
+    let mut config = config("one");
+    config.watch_transaction = Duration::from_millis(200);
+    let worker = sql_hand(&scene.database, "one").config(config);
+    work_until(&scene.database, vec![start(worker)], "not exists (select from hosts where status = 'pending')").await;
+    assert_eq!(scene.values::<i64>("select id from hosts where status = 'failed'").await, [2]);
+    let said = "select kind || ': ' || message from watchbell.watch_errors";
+    let expected = "timeout: took longer than 200ms, the limit of transactional mode; use mode leased";
+    assert_eq!(scene.values::<String>(said).await, [expected]);
 }
 
 #[tokio::test]

@@ -17,11 +17,11 @@ use crate::{
         finish::Finished,
         leased::{self, Cursor},
         register::{self, Identity},
-        watch_plan::{Found, plan},
+        watch_plan::{Found, Planner, plan},
     },
     retry::RetryPolicy,
     run::transition::{Event, decide},
-    watch::{Key, Plan, Planned},
+    watch::{Key, Plan, Planned, plan::TRANSACTION_MAX},
 };
 
 /// How it is measured.
@@ -102,9 +102,12 @@ async fn prepare(pool: &PgPool, handler: &str, how: Watch, registry: &Registry) 
     watch.bind(i32::try_from(how.batch).unwrap_or(100)).execute(&mut *conn).await?;
     let id =
         sqlx::query_scalar("select id from watchbell.watches where name = $1").bind(NAME).fetch_one(&mut *conn).await?;
-    match plan(&mut conn, id, registry, false).await? {
+    let planner = Planner { worker: 0, registry, transaction_max: TRANSACTION_MAX };
+    match plan(&mut conn, id, &planner, false).await?.0 {
         Found::Planned(plan) => Ok(Arc::from(plan)),
-        Found::Invalid(reason) => Err(Error::Conflict(format!("the watch that is measured is invalid: {reason}"))),
+        Found::Invalid(found) | Found::Unable(found) => {
+            Err(Error::Conflict(format!("the watch that is measured is invalid: {}", found.reason)))
+        }
         Found::Gone => Err(Error::Conflict("the watch that is measured was deleted".to_owned())),
     }
 }

@@ -3,6 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::Args;
 use serde::Serialize;
+use serde_json::Value;
 use sqlx::PgConnection;
 
 use super::test::way;
@@ -29,6 +30,8 @@ struct Shown {
     #[serde(flatten)]
     row: WatchRow,
     counts: Option<Vec<WatchCount>>,
+    /// Why they are not there.
+    not_counted: Option<String>,
     missing_indexes: Vec<String>,
     errors: Vec<WatchError>,
 }
@@ -36,11 +39,15 @@ struct Shown {
 pub(super) async fn show(args: ShowArgs, setting: &Setting) -> Result<()> {
     let mut connection = setting.connect(&setting.database()?).await?;
     let row = find(&mut connection, &args.name).await?;
-    let counts = readable(client::watch_counts(&mut connection, &args.name).await)?;
+    let (counts, not_counted) = match client::watch_counts(&mut connection, &args.name).await {
+        Ok(counts) => (Some(counts), None),
+        Err(problem @ (Error::Denied(_) | Error::Conflict(_))) => (None, Some(problem.to_string())),
+        Err(error) => return Err(error),
+    };
     let missing_indexes = missing_indexes(&mut connection, &args.name).await?;
     let errors = client::watch_errors(&mut connection, &args.name, None, ERRORS).await?;
     let now = sqlx::query_scalar("select now()").fetch_one(&mut connection).await?;
-    let shown = Shown { row, counts, missing_indexes, errors };
+    let shown = Shown { row, counts, not_counted, missing_indexes, errors };
     setting.output.one(&shown, &text(&shown, now), &args.name)
 }
 
@@ -103,7 +110,7 @@ fn text(shown: &Shown, now: DateTime<Utc>) -> String {
         line("paused", Some(format!("since {} by {by}{until}{why}", time(Some(since)))));
     }
     match &shown.counts {
-        None => line("rows", Some("this login cannot read the table".to_owned())),
+        None => line("rows", shown.not_counted.as_ref().map(|problem| format!("not counted: {problem}"))),
         Some(counts) => counts.iter().for_each(|count| line(&count.state, Some(rows(count, now)))),
     }
     for statement in &shown.missing_indexes {
@@ -126,7 +133,7 @@ fn text(shown: &Shown, now: DateTime<Utc>) -> String {
     line("polled every", row.poll_interval.map(duration::words));
     line("attempts", Some(format!("{} for each row", row.max_attempts)));
     line("retry", row.retry.as_ref().map(|retry| retry.get().to_owned()));
-    line("timeout", Some(row.timeout.map_or_else(|| "none".to_owned(), duration::words)));
+    line("timeout", Some(timeout(row)));
     line("description", row.description.clone());
     line("owner", row.owner.clone());
     line("runbook", row.runbook_url.clone());
@@ -138,6 +145,18 @@ fn text(shown: &Shown, now: DateTime<Utc>) -> String {
         line(&format!("failed: {}", error.key), Some(said));
     }
     text
+}
+
+/// The timeout as it was written, and what is left of it in transactional mode.
+fn timeout(row: &WatchRow) -> String {
+    let asked = row.timeout.map_or_else(|| "none".to_owned(), duration::words);
+    let plan = row.plan.as_ref().and_then(|plan| serde_json::from_str::<Value>(plan.get()).ok()).unwrap_or_default();
+    let steps = plan["steps"].as_array().into_iter().flatten().filter(|step| step["mode"] == "transactional");
+    let shortest = steps.filter_map(|step| step["timeout_ms"].as_i64()).min().map(TimeDelta::milliseconds);
+    match shortest.filter(|shortest| row.timeout.is_none_or(|asked| *shortest < asked)) {
+        Some(limit) => format!("{asked}; {} in transactional mode", duration::words(limit)),
+        None => asked,
+    }
 }
 
 /// How many rows stand in a state, and how long.

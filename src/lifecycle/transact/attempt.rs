@@ -7,7 +7,10 @@
 use std::{sync::Arc, time::Duration};
 
 use sqlx::{AssertSqlSafe, Postgres, Transaction};
-use tokio::{pin, time};
+use tokio::{
+    pin,
+    time::{self, Instant},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Batch, Got, with_keys};
@@ -17,6 +20,7 @@ use crate::{
         call::{Ended, Patience, call},
     },
     run::transition::Event,
+    watch::plan::words,
 };
 
 /// How long going back to a savepoint may take when a handler was dropped in the middle of a statement.
@@ -45,13 +49,15 @@ impl Batch<'_> {
     ) -> sqlx::Result<(Called, Back)> {
         let ctx = self.context(rows);
         let (tx, lent) = Tx::lend(transaction);
+        let began = Instant::now();
         let ended = self.ended(tx, &ctx).await;
+        let took = began.elapsed();
         if matches!(ended, Ended::Dropped) {
             // its statement may still be going on in the server, and would hold up the way back
             let cancel = sqlx::query("select pg_cancel_backend($1)").bind(self.backend);
             let _ = cancel.execute(&self.line.own).await;
         }
-        let event = ended.event(&ctx);
+        let event = ended.event(&ctx).map(|event| self.bounded(event, took));
         let Some(mut transaction) = lent.back() else {
             let message = "the handler kept its transaction beyond its end".to_owned();
             return Ok((Called::Lost(Event::Failed { kind: "error", message, after: None }), None));
@@ -76,6 +82,19 @@ impl Batch<'_> {
             (Ok(Err(sqlx::Error::Database(_))) | Err(_), Called::Failed(event)) => Ok((Called::Lost(event), None)),
             (Ok(Err(error)), _) => Err(error),
             (Err(_), _) => Err(sqlx::Error::PoolTimedOut),
+        }
+    }
+
+    /// What ran into the limit says so, however the server or the handler put it.
+    fn bounded(&self, event: Event, took: Duration) -> Event {
+        let limit = self.line.limit;
+        match event {
+            Event::Failed { kind: "error" | "timeout", .. } if took >= limit && self.timeout == limit => {
+                let limit = words(limit);
+                let message = format!("took longer than {limit}, the limit of transactional mode; use mode leased");
+                Event::Failed { kind: "timeout", message, after: None }
+            }
+            event => event,
         }
     }
 

@@ -60,7 +60,7 @@ pub(crate) use registry::{Boxed, Work};
 pub use registry::{Handler, IntoHandler, Registry};
 #[doc(hidden)]
 pub use rows::StatementOver;
-pub(crate) use rows::Taken;
+pub(crate) use rows::{Taken, shown_key};
 pub use rows::{Row, Rows};
 pub use transactional::{IntoTransactionalHandler, TransactionalHandler, Tx};
 

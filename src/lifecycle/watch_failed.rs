@@ -7,6 +7,8 @@
 //! Inside the transaction of the batch wherever that still stands: it goes back to before the handler and keeps the
 //! rows locked, so nobody can take such a row before its failure is counted.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, postgres::PgQueryResult};
 
@@ -24,15 +26,19 @@ const FAILED: &str = include_str!("../sql/8_watch_failed.sql");
 const BARRED_MS: i64 = 60_000;
 
 /// What is to be written about a row whose handler did not succeed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// The row.
     pub key: Key,
     attempt: i32,
+    /// What became of the attempt.
+    status: Status,
     /// Tried again after so long; `None`: given up.
     delay_ms: Option<i64>,
     /// What happened, of which kind; a snooze is nothing.
     error: Option<(&'static str, String)>,
+    /// Its table refuses the error state.
+    barred: bool,
 }
 
 impl Failure {
@@ -45,9 +51,28 @@ impl Failure {
         Self {
             key,
             attempt: if unstarted { attempts } else { attempt },
+            status,
             delay_ms: delay.map(|delay| i64::try_from(delay.as_millis()).unwrap_or(i64::MAX / 1_000_000)),
             error,
+            barred: false,
         }
+    }
+
+    /// Which attempt it was.
+    pub fn attempt(&self) -> i32 {
+        self.attempt
+    }
+
+    /// Whether it was to be given up and its table refuses that.
+    pub fn is_barred(&self) -> bool {
+        self.barred
+    }
+
+    /// What became of the attempt, as of a run's.
+    pub fn verdict(&self) -> Verdict {
+        let delay = self.delay_ms.map(|ms| Duration::from_millis(ms.unsigned_abs()));
+        let unstarted = self.error.is_none() && !self.gives_up();
+        Verdict { status: self.status, delay, unstarted, crashed: false, error: self.error.clone() }
     }
 
     /// Whether it is not tried again.
@@ -62,6 +87,7 @@ impl Failure {
 
     /// Its table does not let it become this: it waits a while, with that reason.
     fn bar(&mut self, state: &str, message: &str) {
+        self.barred = true;
         self.delay_ms = Some(BARRED_MS);
         let (kind, said) = self.error.take().unwrap_or(("error", String::new()));
         self.error = Some((kind, format!("{said}; and it cannot become \"{state}\": {message}")));
@@ -103,20 +129,22 @@ pub async fn record(
 }
 
 /// The same in a transaction of its own, on a connection that handlers do not use: the batch's transaction is gone.
+/// Answers those that were recorded: rows that somebody else has meanwhile are not.
 pub async fn record_apart(
     own: &PgPool,
     plan: &Plan,
     planned: &Planned,
     worker: i32,
     mut failures: Vec<Failure>,
-) -> sqlx::Result<()> {
+) -> sqlx::Result<Vec<Failure>> {
     let mut transaction = own.begin().await?;
     let keys = Key::columns(failures.iter().map(|failure| &failure.key), planned.statements.width());
     let lock = sqlx::query_scalar::<_, Vec<String>>(AssertSqlSafe(planned.statements.lock())).persistent(false);
     let locked = keys.iter().fold(lock, |lock, column| lock.bind(column)).fetch_all(&mut *transaction).await?;
     failures.retain(|failure| locked.contains(&failure.key.0));
     record(&mut transaction, plan, planned, worker, &mut failures).await?;
-    transaction.commit().await
+    transaction.commit().await?;
+    Ok(failures)
 }
 
 /// Moves rows to their error state and forgets their claims; or why the table does not let them go.

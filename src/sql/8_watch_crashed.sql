@@ -26,3 +26,4 @@ set crashes = case when c.step = excluded.step then c.crashes + 1 else 1 end,
     attempt = case when c.step = excluded.step then c.attempt else 0 end,
     step = excluded.step, error = excluded.error
 where c.claimed_by is null
+returning c.watch_id, c.step, c.key, c.crashes

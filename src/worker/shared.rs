@@ -15,7 +15,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Config, observer::Observer, room::Rooms, watcher::Hearsay};
+use super::{Config, journal::RowJournal, observer::Observer, room::Rooms, watcher::Hearsay};
 use crate::{
     handler::{Context, Outlet, StopReason},
     lifecycle::{claim::Claimed, execute::Executor, finish::Finished, register::Identity, rescue::Judgement},
@@ -104,6 +104,8 @@ pub(super) struct Shared {
     pub(super) claiming_rows: tokio::sync::Mutex<()>,
     /// What the watcher is told.
     pub(super) watches: Hearsay,
+    /// Tells what becomes of rows.
+    pub(super) row_journal: RowJournal,
     /// Wakes whoever takes rows of watches.
     pub(super) watching: Notify,
     /// Claims of watched rows may be nobody's.
@@ -177,6 +179,7 @@ impl Shared {
             claiming: tokio::sync::Mutex::default(),
             claiming_rows: tokio::sync::Mutex::default(),
             watches: Hearsay::default(),
+            row_journal: RowJournal::default(),
             watching: Notify::new(),
             abandoned: Notify::new(),
             alone: RwLock::new(()),

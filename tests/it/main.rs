@@ -117,6 +117,7 @@ mod watch_definitions;
 mod watch_functions;
 mod watch_keys;
 mod watch_limits;
+mod watch_logs;
 mod watch_plans;
 mod watch_rows;
 mod watch_wake;

@@ -42,6 +42,7 @@ struct Back {
     lane: i16,
     behind: bool,
     took: Duration,
+    worker: i32,
     worked: sqlx::Result<Result<Worked, Duration>>,
 }
 
@@ -102,9 +103,9 @@ impl Lanes {
         };
         let (step, line) = (self.step.clone(), Arc::clone(&self.line));
         open.spawn(async move {
-            let (began, behind) = (Instant::now(), ask.behind.is_some());
+            let (began, behind, worker) = (Instant::now(), ask.behind.is_some(), ask.worker);
             let worked = batch(&step, &line, ask).await;
-            Back { lane, behind, took: began.elapsed(), worked }
+            Back { lane, behind, took: began.elapsed(), worker, worked }
         });
     }
 
@@ -125,6 +126,7 @@ impl Lanes {
         };
         let (all, step) = (&self.step.all, &self.step.planned().step);
         let watch = &self.step.plan.watch;
+        all.shared.row_journal.worked(&watch.name, self.step.planned(), back.worker, &worked);
         all.tally.add(watch.id, &step.from, (worked.done, worked.failed, worked.retried));
         metrics::watch_poll(&watch.name, back.took);
         for (status, rows) in [("normal", worked.done), ("failed", worked.failed), ("retried", worked.retried)] {

@@ -4,6 +4,7 @@ mod add;
 mod show;
 mod steer;
 mod test;
+mod wake;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,8 @@ pub(super) enum Verb {
     Resume(steer::ResumeArgs),
     /// Put rows that failed back to where they failed.
     Retry(steer::RetryArgs),
+    /// Have new rows wake sleeping workers at once, by a trigger on the table, or no more.
+    Wake(wake::WakeArgs),
     /// Delete watches; the rows of their tables stay as they are.
     Remove(steer::RemoveArgs),
 }
@@ -59,6 +62,7 @@ pub(super) async fn run(verb: Verb, setting: &Setting) -> Result<ExitCode> {
         Verb::Pause(args) => steer::pause(args, setting).await?,
         Verb::Resume(args) => steer::resume(args, setting).await?,
         Verb::Retry(args) => steer::retry(args, setting).await?,
+        Verb::Wake(args) => wake::wake(args, setting).await?,
         Verb::Remove(args) => steer::remove(args, setting).await?,
     }
     Ok(ExitCode::SUCCESS)

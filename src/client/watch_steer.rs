@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 
 use super::answer::answer;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Stops workers from taking rows of a watch, until a time if given; rows in work go on.
 ///
@@ -44,10 +44,22 @@ pub async fn retry_watch(executor: impl PgExecutor<'_>, watch: &str, max: i32) -
 /// As [`retry_watch`], for the row with this key: its key columns as text, in order. False if it has not failed.
 ///
 /// # Errors
-/// As [`retry_watch`]; [`Error::Invalid`](crate::Error::Invalid) for a key of another number of columns.
+/// As [`retry_watch`]; [`Error::NotFound`](crate::Error::NotFound) if no row has this key;
+/// [`Error::Invalid`](crate::Error::Invalid) for one of another number of columns, or a value that is not of its
+/// column's type.
 pub async fn retry_watched_row(executor: impl PgExecutor<'_>, watch: &str, key: &[&str]) -> Result<bool> {
     let call = sqlx::query_scalar("select watchbell.retry_watch($1, $2) > 0").bind(watch).bind(key);
-    answer("watch", watch, call.fetch_one(executor).await)
+    let result = call.fetch_one(executor).await;
+    let is_of_row = |error: &sqlx::Error| {
+        let answer = error.as_database_error();
+        answer
+            .is_some_and(|answer| answer.code().as_deref() == Some("P0002") && answer.message().contains("no row of "))
+    };
+    if result.as_ref().is_err_and(is_of_row) {
+        let name = key.join(", ");
+        return Err(Error::NotFound { kind: "row", name, hint: format!(" in the table of watch \"{watch}\"") });
+    }
+    answer("watch", watch, result)
 }
 
 /// Gives the table a trigger by which sleeping workers learn of new rows at once; false if it has it already.
@@ -69,7 +81,10 @@ pub async fn unwake_watch(executor: impl PgExecutor<'_>, watch: &str) -> Result<
     answer("watch", watch, call.fetch_one(executor).await)
 }
 
-/// Deletes a watch; the rows of its table stay as they are.
+/// Deletes a watch, and the trigger of [`wake_watch`] unless another watch of the table is there; the rows of its table
+/// stay as they are.
+///
+/// Who does not own the table deletes the watch alone. A trigger that stays wakes nobody.
 ///
 /// # Errors
 /// [`Error::NotFound`](crate::Error::NotFound) with the nearest name.

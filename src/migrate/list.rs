@@ -58,6 +58,7 @@ pub(super) const ALL: &[Migration] = migrations![
     32 "0032_watch_functions" since 32,
     33 "0033_watch_wake" since 33,
     34 "0034_interval_hint" since 34,
+    35 "0035_watches_visible" since 35,
 ];
 
 /// What every schema begins with: the place where migrations are recorded. Harmless when it is there.

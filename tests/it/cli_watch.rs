@@ -76,7 +76,7 @@ async fn a_watch_is_listed_paused_retried_and_removed() {
     assert!(done(url, &["watch", "show", "hosts"]).contains(": the rack moves\n"));
     done(url, &["watch", "resume", "hosts"]);
     assert_eq!(done(url, &["watch", "retry", "hosts", "--key", "1"]), "0\n");
-    assert_eq!(done(url, &["watch", "retry", "hosts"]), "1\n");
+    assert_eq!(done(url, &["watch", "retry", "hosts", "--yes"]), "1\n");
     let (code, stderr) = refused(Some(url), &["watch", "resume", "host"]);
     assert_eq!((code, stderr.as_str()), (3, "error: watch \"host\" does not exist; did you mean \"hosts\"?"));
     assert_eq!(refused(Some(url), &["watch", "remove", "hosts"]).0, 2, "without a terminal it needs --yes");

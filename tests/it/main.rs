@@ -120,6 +120,7 @@ mod watch_limits;
 mod watch_logs;
 mod watch_plans;
 mod watch_rows;
+mod watch_visible;
 mod watch_wake;
 mod words;
 mod worker;

@@ -12,6 +12,7 @@ use crate::cli::output::time;
 use crate::client::{self, WatchCount, WatchError, WatchRow, WatchTrial, Watches};
 use crate::duration;
 use crate::error::{Error, Result};
+use crate::handler::shown_key;
 use crate::nearest::did_you_mean;
 
 /// How many errors are shown.
@@ -29,6 +30,8 @@ struct Shown {
     #[serde(flatten)]
     row: WatchRow,
     counts: Option<Vec<WatchCount>>,
+    /// Why they are not there.
+    not_counted: Option<String>,
     missing_indexes: Vec<String>,
     errors: Vec<WatchError>,
 }
@@ -36,11 +39,15 @@ struct Shown {
 pub(super) async fn show(args: ShowArgs, setting: &Setting) -> Result<()> {
     let mut connection = setting.connect(&setting.database()?).await?;
     let row = find(&mut connection, &args.name).await?;
-    let counts = readable(client::watch_counts(&mut connection, &args.name).await)?;
+    let (counts, not_counted) = match client::watch_counts(&mut connection, &args.name).await {
+        Ok(counts) => (Some(counts), None),
+        Err(problem @ (Error::Denied(_) | Error::Conflict(_))) => (None, Some(problem.to_string())),
+        Err(error) => return Err(error),
+    };
     let missing_indexes = missing_indexes(&mut connection, &args.name).await?;
     let errors = client::watch_errors(&mut connection, &args.name, None, ERRORS).await?;
     let now = sqlx::query_scalar("select now()").fetch_one(&mut connection).await?;
-    let shown = Shown { row, counts, missing_indexes, errors };
+    let shown = Shown { row, counts, not_counted, missing_indexes, errors };
     setting.output.one(&shown, &text(&shown, now), &args.name)
 }
 
@@ -101,7 +108,7 @@ fn text(shown: &Shown, now: DateTime<Utc>) -> String {
         line("paused", Some(format!("since {} by {by}{until}{why}", time(Some(since)))));
     }
     match &shown.counts {
-        None => line("rows", Some("this login cannot read the table".to_owned())),
+        None => line("rows", shown.not_counted.as_ref().map(|problem| format!("not counted: {problem}"))),
         Some(counts) => counts.iter().for_each(|count| line(&count.state, Some(rows(count, now)))),
     }
     for statement in &shown.missing_indexes {
@@ -114,7 +121,7 @@ fn text(shown: &Shown, now: DateTime<Utc>) -> String {
     line("so far", Some(so_far));
     line("last", row.last_at.map(|at| time(Some(at))));
     line("key", row.key_columns.as_ref().map(|key| key.join(", ")));
-    line("payload", Some(row.payload.get().to_owned()).filter(|payload| payload != "{}"));
+    line("payload", Some(row.payload.get().to_owned()).filter(|payload| !["{}", "null"].contains(&payload.as_str())));
     line("order", row.order_by.clone());
     line("filter", row.filter.clone());
     line("batch", Some(format!("{} rows", row.batch_size)));
@@ -122,6 +129,10 @@ fn text(shown: &Shown, now: DateTime<Utc>) -> String {
     let period = row.rate_period.map(duration::words).unwrap_or_default();
     line("rate", row.rate_limit.map(|n| format!("{n} in {period}")));
     line("polled every", row.poll_interval.map(duration::words));
+    line(
+        "wake-up",
+        Some(if row.wakes { "by a trigger on the table" } else { "none: new rows wait for the next look" }.to_owned()),
+    );
     line("attempts", Some(format!("{} for each row", row.max_attempts)));
     line("retry", row.retry.as_ref().map(|retry| retry.get().to_owned()));
     line("timeout", Some(row.timeout.map_or_else(|| "none".to_owned(), duration::words)));
@@ -131,8 +142,10 @@ fn text(shown: &Shown, now: DateTime<Utc>) -> String {
     line("tags", Some(row.tags.join(", ")));
     line("managed by", row.managed_by.clone());
     for error in &shown.errors {
-        let said = format!("{} {}, attempt {}: {}", time(Some(error.at)), error.step, error.attempt, error.message);
-        line(&format!("failed: {}", error.key), Some(said));
+        let again = error.again_at.map(|at| format!(", again at {}", time(Some(at)))).unwrap_or_default();
+        let said =
+            format!("{} {}, attempt {}{again}: {}", time(Some(error.at)), error.step, error.attempt, error.message);
+        line(&format!("error of {}", shown_key(&error.key)), Some(said));
     }
     text
 }

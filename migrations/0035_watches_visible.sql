@@ -20,7 +20,7 @@ left join (select x.claimed_by, count(*) as n
 comment on column watchbell.worker_status.slots is 'How many runs, and rows of watches in leased mode, it works on at once.';
 comment on column watchbell.worker_status.running is 'How many of these it has. Rows inside a transaction take no slot.';
 
--- Each watch as people read it. Its payload, in which a producer may not look, only for those who may read the table.
+-- Each watch as people read it, but for its payload, into which a producer may not look.
 create view watchbell.watch_definitions as
 select w.id, w.name, w.table_name, w.key_columns, w.status_column, w.since_column,
        (select jsonb_agg(jsonb_build_object(
@@ -30,16 +30,16 @@ select w.id, w.name, w.table_name, w.key_columns, w.status_column, w.since_colum
         from watchbell.watch_steps(w) with ordinality s
         left join lateral (select p from jsonb_array_elements(coalesce(w.plan->'steps', '[]')) p
                            where p->>'from' = s.from_state limit 1) p on true) as steps,
-       case when has_column_privilege('watchbell.watches', 'payload', 'select') then w.payload end as payload,
        w.mode, w.batch_size, w.max_running, w.rate_limit, w.rate_period, w.order_by, w.filter, w.poll_interval, w.timeout,
        w.retry, w.max_attempts, w.description, w.owner, w.runbook_url, w.tags, w.managed_by, w.status, w.error, w.plan,
-       w.planned_at, w.paused_at, w.paused_by, w.paused_until, w.pause_note, w.version, w.created_at, w.updated_at,
+       w.planned_at, w.paused_at, w.paused_by, least(w.paused_until, '9999-12-31 00:00Z') as paused_until, w.pause_note,
+       w.version, w.created_at, w.updated_at,
        exists (select from pg_catalog.pg_trigger t
                where t.tgrelid = watchbell.watched_table(w.table_name) and not t.tgisinternal
                  and t.tgname = watchbell.wake_trigger(w.status_column)) as wakes
 from watchbell.watches w;
 
-comment on view watchbell.watch_definitions is 'Each watch as it was written, for those too who may not read its payload.';
+comment on view watchbell.watch_definitions is 'Each watch as it was written, but for its payload.';
 do $$
 declare
     said record;
@@ -54,6 +54,17 @@ begin
     loop
         execute format('comment on column watchbell.watch_definitions.%I is %L', said.attname, said.words);
     end loop;
+end $$;
+
+-- The payload for those who may read the table, and NULL for others: by the rights of the caller.
+create function watchbell.watch_payload(watch bigint) returns jsonb
+language plpgsql stable set search_path = watchbell, pg_temp as $$
+begin
+    if has_column_privilege('watchbell.watches', 'payload', 'select')
+       and has_column_privilege('watchbell.watches', 'id', 'select') then
+        return (select w.payload from watchbell.watches w where w.id = watch);
+    end if;
+    return null;
 end $$;
 
 -- A row's key as a person gave it: each part is a value of its column's type, and some row has it.
@@ -98,7 +109,7 @@ end $$;
 
 -- What it was, behind a look at the key: of one that no row has it says so.
 alter function watchbell.retry_watch(text, text[], integer) rename to retry_rows;
-comment on function watchbell.retry_rows is 'Behind retry_watch, which looks at the key before.';
+comment on function watchbell.retry_rows is null;
 
 create function watchbell.retry_watch(name text, key text[] default null, max integer default 1000) returns bigint
 language plpgsql set search_path = watchbell, pg_temp as $$

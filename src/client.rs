@@ -60,6 +60,8 @@
 //! let errors = client::watch_errors(&pool, "hosts", None, 20).await?; // of the last hour
 //! let again = client::retry_watch(&pool, "hosts", 1000).await?; // failed rows, back to where they failed
 //! client::retry_watched_row(&pool, "hosts", &["7"]).await?; // the one with this key
+//! let free = client::release_rows(&pool, "hosts", 1000).await?; // rows left at `via`, back to where they came from
+//! client::release_row(&pool, "hosts", &["7"]).await?;
 //! client::wake_watch(&pool, "hosts").await?; // a trigger: new rows are seen at once
 //! client::unwake_watch(&pool, "hosts").await?;
 //! client::unwatch(&pool, "hosts").await?;
@@ -79,6 +81,7 @@ mod new_run;
 mod new_runs;
 mod new_schedule;
 mod new_watch;
+mod patch;
 mod queue;
 mod queue_list;
 mod queues;
@@ -93,6 +96,7 @@ mod status;
 mod status_watches;
 mod wait;
 mod watch;
+mod watch_edit;
 mod watch_list;
 mod watch_rows;
 mod watch_steer;
@@ -127,9 +131,13 @@ pub use status::{FailureRow, RunningRow, StatusReport, UpcomingRow, status};
 pub use status_watches::WatchLoadRow;
 pub use wait::wait;
 pub use watch::{Step, Watch};
+pub use watch_edit::WatchEdit;
 pub use watch_list::{WatchRow, WatchStep, Watches};
 pub use watch_rows::{WatchCount, WatchError, WatchTrial, test_watch, watch_counts, watch_errors};
-pub use watch_steer::{pause_watch, resume_watch, retry_watch, retry_watched_row, unwake_watch, unwatch, wake_watch};
+pub use watch_steer::{
+    pause_watch, release_row, release_rows, resume_watch, retry_watch, retry_watched_row, unwake_watch, unwatch,
+    wake_watch,
+};
 pub use when::{Moment, When, cron, fixed_delay, fixed_rate, once};
 pub use worker_list::{HandlerRow, WorkerRow, handlers, known_handlers, worker, workers};
 

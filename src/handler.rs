@@ -40,7 +40,6 @@ mod rows;
 pub mod secret;
 #[cfg(all(unix, feature = "shell"))]
 pub mod shell;
-#[cfg(feature = "bin")]
 pub mod sql;
 mod transactional;
 

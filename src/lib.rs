@@ -137,6 +137,8 @@
 //! | `testing` | the module [`testing`] |
 //! | `embedded` | a private PostgreSQL, started by your program |
 //!
+//! The handler [`sql`](handler::sql) needs none.
+//!
 //! Rust 1.94 or later. `shell` and `embedded` are for Unix; elsewhere the one is not there and the other refuses.
 
 mod clock;

@@ -68,6 +68,8 @@ mod history;
 mod ran;
 mod selection;
 mod time;
+mod watched;
+mod watches;
 
 pub use at_set_time::at_set_time;
 pub use database::Database;
@@ -75,3 +77,4 @@ pub use engine::{Engine, Fired, Held};
 pub use history::{AttemptError, Fire};
 pub use ran::Ran;
 pub use selection::Selection;
+pub use watched::WatchedRow;

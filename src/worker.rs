@@ -29,6 +29,7 @@ use crate::{
     migrate,
 };
 
+mod alone;
 mod builder;
 mod claims;
 mod config;
@@ -50,7 +51,9 @@ mod output;
 #[cfg(feature = "inventory")]
 mod plugin;
 mod poller;
+mod quiet;
 mod room;
+mod row_event;
 mod salvage;
 mod sampler;
 mod session;
@@ -67,12 +70,13 @@ pub use config::Config;
 pub use handle::Handle;
 pub use health::{Check, Health, Readiness};
 pub use hooks::RunEvent;
-use hooks::{Hooks, Occasion};
+use hooks::{Hooks, Told};
 use observer::Observer;
 #[cfg(feature = "testing")]
 pub(crate) use output::insert as write_output;
 #[cfg(feature = "inventory")]
 pub use plugin::Plugin;
+pub use row_event::RowEvent;
 #[doc(hidden)]
 pub use session::SETTINGS;
 use session::Session;
@@ -104,7 +108,7 @@ pub struct Worker {
     row_inbox: UnboundedReceiver<Finished>,
     outlet: Outlet,
     hooks: Hooks,
-    events: Receiver<(Occasion, RunEvent)>,
+    events: Receiver<Told>,
 }
 
 impl Worker {

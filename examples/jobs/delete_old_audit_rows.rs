@@ -8,7 +8,7 @@ use serde_json::json;
 use sqlx::{PgConnection, PgPool};
 use watchbell::client::NewSchedule;
 use watchbell::worker::Builder;
-use watchbell::{Context, HandlerResult, State, fixed_delay, hours};
+use watchbell::{Context, HandlerResult, State, fixed_delay, hours, minutes};
 
 use super::Form;
 
@@ -38,9 +38,13 @@ pub(crate) struct Settings {
     pub(crate) days: i32,
 }
 
-/// An hour after it ended it starts again.
+/// An hour after it ended it starts again; as a statement, which deletes one batch, a minute after.
 pub(crate) fn add(worker: Builder, form: Form) -> Builder {
-    let when = fixed_delay(hours(1)).description("audit rows are kept for 90 days").owner("platform");
+    let delay = match form {
+        Form::Rust => hours(1),
+        Form::Sql => minutes(1),
+    };
+    let when = fixed_delay(delay).description("audit rows are kept for 90 days").owner("platform");
     match form {
         Form::Rust => worker.schedule("delete_old_audit_rows", when.payload(&Settings { days: 90 }), run),
         Form::Sql => worker.declare(NewSchedule::new(

@@ -88,7 +88,7 @@ pub(super) async fn run(args: EnqueueArgs, setting: &Setting) -> Result<ExitCode
 fn new_run(args: &EnqueueArgs) -> Result<NewRun> {
     let mut run = NewRun::new(&args.handler).tags(&args.tags);
     if let Some(source) = &args.payload {
-        run = run.payload_json(&text_of(source)?)?;
+        run = run.payload_json(&text_of("--payload", source)?)?;
     }
     if let Some(delay) = args.delay {
         run = run.delay(delay);
@@ -126,15 +126,15 @@ fn new_run(args: &EnqueueArgs) -> Result<NewRun> {
 }
 
 /// The text itself, a file's (`@path`) or standard input's (`-`).
-pub(super) fn text_of(source: &str) -> Result<String> {
+pub(super) fn text_of(option: &str, source: &str) -> Result<String> {
     if source == "-" {
         let mut text = String::new();
         let read = std::io::stdin().lock().read_to_string(&mut text);
-        return read.map(|_| text).map_err(|e| Error::invalid("--payload -", format!("standard input: {e}")));
+        return read.map(|_| text).map_err(|e| Error::invalid(format!("{option} -"), format!("standard input: {e}")));
     }
     match source.strip_prefix('@') {
         Some(path) => {
-            std::fs::read_to_string(path).map_err(|e| Error::invalid(format!("--payload {source}"), e.to_string()))
+            std::fs::read_to_string(path).map_err(|e| Error::invalid(format!("{option} {source}"), e.to_string()))
         }
         None => Ok(source.to_owned()),
     }

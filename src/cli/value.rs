@@ -104,3 +104,15 @@ pub(super) fn label(text: &str) -> Result<String, String> {
 pub(super) fn words(duration: Duration) -> String {
     duration::words(TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX))
 }
+
+/// A duration as PostgreSQL reads it.
+pub(super) fn interval(duration: Duration) -> String {
+    format!("{} ms", duration.as_millis())
+}
+
+/// Words as PostgreSQL reads an array.
+pub(super) fn array(words: &[String]) -> String {
+    let quoted: Vec<String> =
+        words.iter().map(|word| format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))).collect();
+    format!("{{{}}}", quoted.join(","))
+}

@@ -1,6 +1,7 @@
 //! `watchbell watch`: tables of people's own whose rows are the queue.
 
 mod add;
+mod definition;
 mod show;
 mod steer;
 mod test;
@@ -26,12 +27,16 @@ pub(super) enum Verb {
     Show(show::ShowArgs),
     /// Say what a worker would take and how it would find it; nothing is taken.
     Test(test::TestArgs),
+    /// Change what is given, and nothing else; rows in work end as they were taken.
+    Edit(Box<add::EditArgs>),
     /// Take no more rows of it; those in work go on.
     Pause(steer::PauseArgs),
     /// Take rows of it again.
     Resume(steer::ResumeArgs),
     /// Put rows that failed back to where they failed.
     Retry(steer::RetryArgs),
+    /// Put rows that stand at a via state although no worker has them back to where they came from.
+    Release(steer::RetryArgs),
     /// Have new rows wake sleeping workers at once, by a trigger on the table, or no more.
     Wake(wake::WakeArgs),
     /// Delete watches; the rows of their tables stay as they are.
@@ -59,9 +64,11 @@ pub(super) async fn run(verb: Verb, setting: &Setting) -> Result<ExitCode> {
         Verb::List(args) => list(args, setting).await?,
         Verb::Show(args) => show::show(args, setting).await?,
         Verb::Test(args) => test::test(args, setting).await?,
+        Verb::Edit(args) => add::edit(*args, setting).await?,
         Verb::Pause(args) => steer::pause(args, setting).await?,
         Verb::Resume(args) => steer::resume(args, setting).await?,
         Verb::Retry(args) => steer::retry(args, setting).await?,
+        Verb::Release(args) => steer::release(args, setting).await?,
         Verb::Wake(args) => wake::wake(args, setting).await?,
         Verb::Remove(args) => steer::remove(args, setting).await?,
     }

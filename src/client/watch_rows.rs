@@ -27,24 +27,28 @@ use crate::error::Result;
 pub struct WatchCount {
     /// The state.
     pub state: String,
-    /// `waiting` (a step begins here), `working`, `done` or `failed`.
+    /// `waiting` (a step takes them), `left_out` (its filter does not let them through), `working`, `done` or `failed`.
     pub role: String,
-    /// How many; none if counting them would read a large table.
+    /// How many; none if they could not be counted.
     pub rows: Option<i64>,
-    /// There are more than 10,000, of which only so many were counted.
+    /// There may be more: 10,000 were counted, or with a filter 100,000 looked at.
     pub capped: bool,
     /// Since when the oldest of those counted stands there, if the watch has a `since_column`.
     pub oldest: Option<DateTime<Utc>>,
+    /// Why they were not counted: the filter fails, or it would read a large table.
+    pub problem: Option<String>,
 }
 
 /// Counts the rows of a watch in each of its states, in the order of its steps.
+///
+/// A state from which a step with a filter takes rows comes twice: with those that it takes, and with those left out.
 ///
 /// The caller must be allowed to read the table.
 ///
 /// # Errors
 /// [`Error::NotFound`](crate::Error::NotFound); [`Error::Conflict`](crate::Error::Conflict) if its table is gone.
 pub async fn watch_counts(executor: impl PgExecutor<'_>, watch: &str) -> Result<Vec<WatchCount>> {
-    let statement = "select c.state, c.role, c.rows, c.capped, c.oldest from watchbell.watch_counts($1) c";
+    let statement = "select c.state, c.role, c.rows, c.capped, c.oldest, c.problem from watchbell.watch_counts($1) c";
     let call = sqlx::query(statement).bind(watch);
     let rows = answer("watch", watch, call.fetch_all(executor).await)?;
     let read = |row: &PgRow| -> sqlx::Result<WatchCount> {
@@ -54,6 +58,7 @@ pub async fn watch_counts(executor: impl PgExecutor<'_>, watch: &str) -> Result<
             rows: row.try_get("rows")?,
             capped: row.try_get("capped")?,
             oldest: row.try_get("oldest")?,
+            problem: row.try_get("problem")?,
         })
     };
     rows.iter().map(read).collect::<Result<_, _>>().named()

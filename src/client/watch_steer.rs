@@ -1,4 +1,4 @@
-//! Steering a watch: pause, resume, retry what failed, wake-up, delete. The functions of the schema, called.
+//! Steering a watch: pause, resume, retry what failed, release what is stuck, wake-up, delete. The functions of the schema, called.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
@@ -60,6 +60,29 @@ pub async fn retry_watched_row(executor: impl PgExecutor<'_>, watch: &str, key: 
         return Err(Error::NotFound { kind: "row", name, hint: format!(" in the table of watch \"{watch}\"") });
     }
     answer("watch", watch, result)
+}
+
+/// Puts rows that stand at a `via` state although no worker has them back to the state they were taken from, at most
+/// `max` (1 to 100,000); answers how many.
+///
+/// They are left there when a watch is deleted, or a step edited, and then their worker dies. Rows that a worker has
+/// under a lease are never touched, nor are rows that somebody has locked. The caller must be allowed to update the
+/// table.
+///
+/// # Errors
+/// [`Error::NotFound`](crate::Error::NotFound); [`Error::Conflict`](crate::Error::Conflict) if its table is gone.
+pub async fn release_rows(executor: impl PgExecutor<'_>, watch: &str, max: i32) -> Result<i64> {
+    let call = sqlx::query_scalar("select watchbell.release_rows($1, max => $2)").bind(watch).bind(max);
+    answer("watch", watch, call.fetch_one(executor).await)
+}
+
+/// As [`release_rows`], for the row with this key: its key columns as text, in order. False if it is not stuck.
+///
+/// # Errors
+/// As [`release_rows`]; [`Error::Invalid`](crate::Error::Invalid) for a key of another number of columns.
+pub async fn release_row(executor: impl PgExecutor<'_>, watch: &str, key: &[&str]) -> Result<bool> {
+    let call = sqlx::query_scalar("select watchbell.release_rows($1, $2) > 0").bind(watch).bind(key);
+    answer("watch", watch, call.fetch_one(executor).await)
 }
 
 /// Gives the table a trigger by which sleeping workers learn of new rows at once; false if it has it already.

@@ -91,7 +91,6 @@ pub(crate) struct Facts {
     pub(crate) attempt: i32,
     pub(crate) max_attempts: i16,
     pub(crate) fence: i64,
-    #[cfg_attr(not(feature = "bin"), expect(dead_code, reason = "only the handler sql ends runs by itself"))]
     pub(crate) worker: i32,
     pub(crate) handler: String,
     pub(crate) queue: String,
@@ -198,7 +197,6 @@ impl Context {
     }
 
     /// The worker that claimed this run: with run id and fence, all that guards its end.
-    #[cfg(feature = "bin")]
     pub(crate) fn worker(&self) -> i32 {
         self.inner.facts.worker
     }

@@ -111,7 +111,6 @@ pub(crate) struct Taken {
     /// Each row, as JSON text: an object of its columns.
     pub(crate) rows: Vec<String>,
     /// Selects them whole, by their keys; takes the number of its first parameter.
-    #[cfg_attr(not(feature = "bin"), expect(dead_code, reason = "only the handler sql executes statements over rows"))]
     pub(crate) claimed: Box<dyn Fn(usize) -> String + Send + Sync>,
 }
 

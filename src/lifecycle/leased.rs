@@ -14,6 +14,7 @@
 //! An end is guarded by the claim's number, fence and worker. The number is the same at all attempts of one passage
 //! through a step and never comes again: a claim is deleted when the row moves on, and its fence is forgotten then.
 
+mod faults;
 mod finish;
 mod orphans;
 mod sweep;
@@ -25,6 +26,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 use tokio::time::Instant;
 
 pub use self::{
+    faults::find_faults,
     finish::{Became, finish},
     orphans::{Orphan, orphans, release, strays},
     sweep::{Swept, forget, sweep},

@@ -54,7 +54,7 @@ pub struct Cluster {
     pub schedules: Vec<ScheduleValues>,
     /// The worst of the other schedules.
     pub others: Option<Others>,
-    /// The watches that could be read, by name.
+    /// The watches that were looked at, by name.
     pub watches: Vec<WatchValues>,
     /// Workers by state.
     pub workers: BTreeMap<String, i64>,

@@ -123,6 +123,8 @@ pub async fn orphans(conn: &mut PgConnection) -> sqlx::Result<Vec<Orphan>> {
             let retry = retry.and_then(|text| text.parse::<RetryPolicy>().ok()).unwrap_or_default();
             let event = if cancelled {
                 Event::Cancelled { reason: "its worker died before it could stop".into() }
+            } else if row.try_get(15)? {
+                Event::GivenBack // it had not begun: its worker ran something else, alone
             } else {
                 Event::WorkerLost
             };

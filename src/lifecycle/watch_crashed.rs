@@ -29,11 +29,11 @@ pub struct Hand<'a> {
     pub lane: i16,
 }
 
-/// Notes the rows that handlers are about to get.
-pub async fn note(own: &PgPool, hand: Hand<'_>, keys: impl Iterator<Item = &Key>) -> sqlx::Result<()> {
+/// Notes the rows that handlers are about to get. False: the worker was declared dead and may hand out nothing.
+pub async fn note(own: &PgPool, hand: Hand<'_>, keys: impl Iterator<Item = &Key>) -> sqlx::Result<bool> {
     let keys: Vec<Value> = keys.map(|key| Value::from(key.0.clone())).collect();
     let note = sqlx::query(BATCH).bind(hand.worker).bind(hand.watch).bind(hand.step).bind(hand.lane);
-    note.bind(Value::from(keys)).execute(own).await.map(drop)
+    note.bind(Value::from(keys)).execute(own).await.map(|done| done.rows_affected() > 0)
 }
 
 /// They have them no more.

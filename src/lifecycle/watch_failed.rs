@@ -30,7 +30,8 @@ const BARRED_MS: i64 = 60_000;
 pub struct Failure {
     /// The row.
     pub key: Key,
-    attempt: i32,
+    /// Which attempt, from 1.
+    pub attempt: i32,
     /// What became of the attempt.
     status: Status,
     /// Tried again after so long; `None`: given up.
@@ -58,11 +59,6 @@ impl Failure {
         }
     }
 
-    /// Which attempt it was.
-    pub fn attempt(&self) -> i32 {
-        self.attempt
-    }
-
     /// Whether it was to be given up and its table refuses that.
     pub fn is_barred(&self) -> bool {
         self.barred
@@ -83,6 +79,16 @@ impl Failure {
     /// Whether it was an error, and no snooze.
     pub fn is_error(&self) -> bool {
         self.error.is_some()
+    }
+
+    /// What went wrong, if it was an error.
+    pub fn message(&self) -> Option<&str> {
+        self.error.as_ref().map(|(_, message)| message.as_str())
+    }
+
+    /// How long until it is tried again, if it is.
+    pub fn again_in(&self) -> Option<Duration> {
+        self.delay_ms.map(|ms| Duration::from_millis(ms.max(0).unsigned_abs()))
     }
 
     /// Its table does not let it become this: it waits a while, with that reason.

@@ -1,6 +1,6 @@
 //! Plan: what a watch asks for against what is in the catalog.
 //!
-//! **In** a watch that is new, was edited, or was planned an hour ago; an invalid one after a minute, since the missing
+//! **In** a watch that is new, was edited, or was planned an hour ago, or of whose table another was changed; an invalid one after a minute, since the missing
 //! table may have come. **Out** its status `normal` or `invalid`, with the reason, its plan, and the next time.
 //! **Lock** the watch's row for one statement, passed over where a person holds it. **Crash** nothing was written:
 //! another worker plans it.
@@ -16,6 +16,7 @@ use crate::{
 const PLANNED: &str = include_str!("../sql/8_watch_planned.sql");
 const REPLAN: &str = include_str!("../sql/8_watch_replan.sql");
 const RESUME: &str = include_str!("../sql/8_watch_resume.sql");
+const RIVAL: &str = include_str!("../sql/8_watch_rival.sql");
 
 /// A watch as this worker can work it.
 #[derive(Debug)]
@@ -35,7 +36,10 @@ pub async fn plan(conn: &mut PgConnection, id: i64, registry: &Registry, write: 
         Ok(None) => return Ok(Found::Gone),
         Ok(Some(watch)) => {
             version = Some(watch.version);
-            Plan::of(&mut *conn, watch, registry).await
+            match alone(&mut *conn, id).await {
+                Ok(()) => Plan::of(&mut *conn, watch, registry).await,
+                Err(error) => Err(error),
+            }
         }
         Err(error) => Err(error),
     };
@@ -55,6 +59,16 @@ pub async fn plan(conn: &mut PgConnection, id: i64, registry: &Registry, write: 
     }
     sqlx::query(PLANNED).bind(id).bind(version).bind(error).bind(plan).execute(conn).await?;
     Ok(found)
+}
+
+/// Refuses what an earlier watch does already: in leased mode both would work on the same row.
+async fn alone(conn: &mut PgConnection, id: i64) -> Result<()> {
+    let rival: Option<(String, String)> = sqlx::query_as(RIVAL).bind(id).fetch_optional(conn).await?;
+    let Some((name, state)) = rival else { return Ok(()) };
+    let problem = format!(
+        "watch \"{name}\" takes the same rows, those in state \"{state}\"; delete or pause one of them, or give each a filter"
+    );
+    Err(Error::invalid("table_name", problem))
 }
 
 /// The table is not what it was: somebody is to plan it anew.

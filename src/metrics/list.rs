@@ -136,15 +136,23 @@ pub(crate) const SCHEDULE_FIRES: Metric = Metric::counter(
 pub(crate) const WATCH_PENDING_ROWS: Metric = Metric::gauge(
     "watchbell_watch_pending_rows",
     &["watch"],
-    "Rows that wait in the watched table, counted up to a limit.",
+    "Rows that wait in the watched table and that its filter lets through: of each state 10,000 at most, a lower bound beyond.",
 )
 .of_cluster();
 pub(crate) const WATCH_OLDEST_PENDING: Metric = Metric::gauge(
     "watchbell_watch_oldest_pending_age_seconds",
     &["watch"],
-    "How long the oldest waiting row has waited; only for watches with a since_column.",
+    "How long the oldest of them has waited, or been tried in vain; without a since_column only what was tried.",
 )
 .of_cluster();
+pub(crate) const WATCH_UNCOUNTED: Metric = Metric::gauge(
+    "watchbell_watch_uncounted_states",
+    &["watch"],
+    "States whose waiting rows could not be counted: the filter fails, no index leads to them, or the table cannot be read.",
+)
+.of_cluster();
+pub(crate) const WATCH_PAUSED: Metric =
+    Metric::gauge("watchbell_watch_paused", &["watch"], "1 while it is paused.").of_cluster();
 pub(crate) const WATCH_ROWS: Metric = Metric::counter(
     "watchbell_watch_rows_total",
     &["watch", "status"],
@@ -283,6 +291,8 @@ pub const ALL: &[Metric] = &[
     SCHEDULE_FIRES,
     WATCH_PENDING_ROWS,
     WATCH_OLDEST_PENDING,
+    WATCH_UNCOUNTED,
+    WATCH_PAUSED,
     WATCH_ROWS,
     WATCH_POLL_DURATION,
     WORKERS,

@@ -58,7 +58,12 @@ pub(super) const ALL: &[Migration] = migrations![
     32 "0032_watch_functions" since 32,
     33 "0033_watch_wake" since 33,
     34 "0034_interval_hint" since 34,
-    35 "0035_watches_visible" since 35,
+    35 "0035_alone" since 35,
+    36 "0036_quiet_claims" since 36,
+    37 "0037_watch_counts" since 37,
+    38 "0038_watch_faults" since 38,
+    39 "0039_watch_edits" since 39,
+    40 "0040_watches_visible" since 40,
 ];
 
 /// What every schema begins with: the place where migrations are recorded. Harmless when it is there.

@@ -24,6 +24,7 @@ select r.watch_id, r.key, r.step, 1, 'its worker died' from rows r
 on conflict (watch_id, key) do update
 set crashes = case when c.step = excluded.step then c.crashes + 1 else 1 end,
     attempt = case when c.step = excluded.step then c.attempt else 0 end,
+    began_at = case when c.step = excluded.step then c.began_at else excluded.began_at end,
     step = excluded.step, error = excluded.error
 where c.claimed_by is null
 returning c.watch_id, c.step, c.key, c.crashes

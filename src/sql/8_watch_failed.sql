@@ -7,16 +7,18 @@ with f as materialized (
     from jsonb_to_recordset($3::jsonb)
          as r (key jsonb, attempt integer, delay_ms bigint, kind text, message text)
 ), again as (
-    insert into watchbell.watch_claims as c (watch_id, key, step, attempt, due_at, error)
+    insert into watchbell.watch_claims as c (watch_id, key, step, attempt, due_at, error, began_at)
     select $1::bigint, f.key, $2::text, f.attempt,
-           watchbell.instant() + make_interval(secs => f.delay_ms / 1000.0), f.message
+           watchbell.instant() + make_interval(secs => f.delay_ms / 1000.0), f.message,
+           watchbell.instant()
     from f
     where f.delay_ms is not null
     order by f.key
     on conflict (watch_id, key) do update
     set step = excluded.step, attempt = excluded.attempt, due_at = excluded.due_at,
         error = coalesce(excluded.error, c.error),
-        crashes = case when c.step = excluded.step then c.crashes else 0 end
+        crashes = case when c.step = excluded.step then c.crashes else 0 end,
+        began_at = case when c.step = excluded.step then c.began_at else excluded.began_at end
     where c.claimed_by is null
 )
 insert into watchbell.watch_errors (watch_id, key, step, attempt, worker_id, kind, message)

@@ -9,7 +9,7 @@ from (
                least(greatest(1, p.per_second / 10),
                      o.allowance + p.per_second * greatest(0, extract(epoch from p.now - o.at)::double precision)) as have
         from watchbell.watch_rates o
-        cross join (select clock_timestamp() as now, $4::bigint * 1000.0::double precision / $5::bigint as per_second) p
+        cross join (select watchbell.instant() as now, $4::bigint * 1000.0::double precision / $5::bigint as per_second) p
         where o.watch_id = $1 and o.step = $2
         for no key update of o
     ) h

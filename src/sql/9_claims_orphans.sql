@@ -1,5 +1,6 @@
 -- Leased, orphans: claims of watched rows whose claimant is not a live worker. Those of one watch together.
-select c.watch_id, c.key, c.step, c.id, c.fence, c.claimed_by, c.attempt, c.crashes
+select c.watch_id, c.key, c.step, c.id, c.fence, c.claimed_by, c.attempt, c.crashes,
+       exists (select from watchbell.workers w where w.id = c.claimed_by and w.alone <> -c.id) as spared
 from watchbell.watch_claims c
 where c.claimed_by is not null
   and not exists (select from watchbell.workers w

@@ -1,6 +1,7 @@
 //! The engine, cranked by hand.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::{ConnectOptions, PgConnection, PgPool};
@@ -19,11 +20,12 @@ use crate::lifecycle::{fire, requests};
 use crate::retry::RetryPolicy;
 use crate::run::transition::{Event, decide};
 use crate::run::{RunId, Status};
+use crate::worker::Config;
 use crate::{Error, Result, client, migrate, worker};
 
 /// More attempts than this at one time mean that something enqueues itself for ever; of one run, so many.
-const ATTEMPTS_MAX: usize = 10_000;
-const ATTEMPTS_OF_ONE_MAX: usize = 100;
+pub(super) const ATTEMPTS_MAX: usize = 10_000;
+pub(super) const ATTEMPTS_OF_ONE_MAX: usize = 100;
 
 /// Your handlers on a database of the test's own, at a time that the test sets.
 ///
@@ -48,8 +50,10 @@ pub struct Engine {
     pub(super) clock: Clock,
     pub(super) now: DateTime<Utc>,
     pub(super) who: Claimant,
-    executor: Executor,
+    pub(super) executor: Executor,
     output_limit: usize,
+    /// How long a batch of watched rows may take.
+    pub(super) watch_transaction: Duration,
 }
 
 /// A run that the engine has claimed and not executed yet.
@@ -144,9 +148,10 @@ impl Engine {
         let worker = register(&mut connection, &identity, Some(began)).await.named()?;
         let who = Claimant { worker, queues: config.queues, handlers: identity.handlers, labels: config.labels };
         let executor = Executor { registry, around, pool: pool.clone(), grace: config.grace, now: None };
-        let output_limit = config.output_limit;
+        let Config { output_limit, watch_transaction, .. } = config;
         let timed = at_set_time(&pool);
-        let mut engine = Self { connection, pool: timed, clock, now: began, who, executor, output_limit };
+        let mut engine =
+            Self { connection, pool: timed, clock, now: began, who, executor, output_limit, watch_transaction };
         // another engine on this database may have gone ahead
         engine.turn(engine.clock.now().map_or(began, |now| now.max(began))).await.named()?;
         Ok(engine)

@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 use sqlx::PgPool;
 
 use super::{
-    Config, Handle, Health, RunEvent, Worker,
+    Config, Handle, Health, RowEvent, RunEvent, Worker,
     declare::Jobs,
     hooks::{Hooks, Occasion},
 };
@@ -338,6 +338,19 @@ impl Builder {
         Fut: Future<Output = ()> + Send + 'static,
     {
         self.hook(Occasion::Lost, hook)
+    }
+
+    /// Is told when the database has accepted that an attempt at a row of a watch failed, the last one or not.
+    ///
+    /// In both modes, for this worker's own attempts. A row that succeeds or snoozes is not told, nor one that its
+    /// owner moved or deleted meanwhile.
+    pub fn on_row_failed<F, Fut>(mut self, hook: F) -> Self
+    where
+        F: Fn(RowEvent) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.hooks.add_of_rows(hook);
+        self
     }
 
     fn hook<F, Fut>(mut self, occasion: Occasion, hook: F) -> Self

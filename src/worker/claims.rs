@@ -5,7 +5,7 @@
 //! up runs. It sleeps until it is told of a death, or of a connection that broke, and looks once a minute anyway.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -23,9 +23,14 @@ use crate::{
         leased::{self, Became, Orphan, RowClaim},
     },
     run::transition::Event,
+    watch::Plan,
 };
 
+type Plans = HashMap<i64, Arc<Plan>>;
+
 const EVERY: Duration = Duration::from_secs(60);
+/// How long all watches may be looked at for faults, up to the start of the last.
+const FAULTS_MAX: Duration = Duration::from_secs(2);
 /// After a look that could not end all it found, or found what may only be on its way.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -114,7 +119,7 @@ async fn strays(shared: &Shared, conn: &mut PgConnection, seen: &mut HashSet<(i6
     Ok(())
 }
 
-/// Clears away what waits for rows that will not come.
+/// Clears away what waits for rows that will not come, and looks for rows that wait for nobody.
 async fn sweep(shared: &Shared, conn: &mut PgConnection) -> sqlx::Result<()> {
     let plans = shared.plans();
     if !leased::forget(conn).await? {
@@ -130,7 +135,23 @@ async fn sweep(shared: &Shared, conn: &mut PgConnection) -> sqlx::Result<()> {
             Err(error) => tracing::warn!(watch = plan.watch.name, %error, "its claims could not be swept"),
         }
     }
+    find_faults(&plans, conn).await;
     Ok(())
+}
+
+/// Looks for rows that wait for nobody; from another watch on each time, so that slow tables do not always keep the same
+/// ones from being looked at.
+async fn find_faults(plans: &Plans, conn: &mut PgConnection) {
+    let (began, first) = (Instant::now(), fastrand::usize(..plans.len().max(1)));
+    let turned = plans.values().cycle().skip(first).take(plans.len());
+    for plan in turned {
+        if began.elapsed() > FAULTS_MAX {
+            break;
+        }
+        if let Err(error) = leased::find_faults(conn, plan.watch.id).await {
+            tracing::debug!(watch = plan.watch.name, %error, "its rows could not be looked at for faults");
+        }
+    }
 }
 
 /// Ends claims; answers how many.

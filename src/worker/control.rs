@@ -193,6 +193,7 @@ fn act_on(shared: &Shared, hints: &Hints) {
         }
     }
     shared.watches.beat(hints.watches, hints.peer_late || hints.recently_dead);
+    shared.tell_quiet();
     let next = hints.next_at.and_then(|at| (at - hints.now).to_std().ok()).map(|wait| Instant::now() + wait);
     let mut due = locked(&shared.next_due);
     if next != *due {

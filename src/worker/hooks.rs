@@ -1,10 +1,11 @@
-//! Hooks: code of the application that is told what became of runs.
+//! Hooks: code of the application that is told what became of runs, and of rows that failed.
 
 use std::{fmt, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use tokio::{sync::mpsc::Receiver, time};
 
+use super::row_event::RowEvent;
 use crate::{handler::Boxed, run::RunId, run::Status};
 
 /// How long one call of a hook may take before it is dropped.
@@ -66,12 +67,20 @@ pub(super) enum Occasion {
     Lost,
 }
 
-type Hook = Arc<dyn Fn(RunEvent) -> Boxed<'static, ()> + Send + Sync>;
+/// What is on its way to the hooks.
+#[derive(Debug)]
+pub(super) enum Told {
+    Run(Occasion, RunEvent),
+    RowFailed(Box<RowEvent>),
+}
+
+type Hook<E> = Arc<dyn Fn(E) -> Boxed<'static, ()> + Send + Sync>;
 
 /// What the application wants to be told.
 #[derive(Clone, Default)]
 pub(super) struct Hooks {
-    all: Vec<(Occasion, Hook)>,
+    all: Vec<(Occasion, Hook<RunEvent>)>,
+    of_rows: Vec<Hook<RowEvent>>,
 }
 
 impl Hooks {
@@ -81,6 +90,19 @@ impl Hooks {
         Fut: Future<Output = ()> + Send + 'static,
     {
         self.all.push((occasion, Arc::new(move |event| Box::pin(hook(event)))));
+    }
+
+    pub(super) fn add_of_rows<F, Fut>(&mut self, hook: F)
+    where
+        F: Fn(RowEvent) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.of_rows.push(Arc::new(move |event| Box::pin(hook(event))));
+    }
+
+    /// Whether anybody waits for rows that fail.
+    pub(super) fn hear_of_rows(&self) -> bool {
+        !self.of_rows.is_empty()
     }
 
     /// The occasions that anybody waits for.
@@ -95,18 +117,51 @@ impl fmt::Debug for Hooks {
     }
 }
 
-/// Calls the hooks, one after the other and apart from all runs, until nobody can tell anything any more.
-pub(super) async fn tell(hooks: Hooks, mut inbox: Receiver<(Occasion, RunEvent)>) {
-    while let Some((occasion, event)) = inbox.recv().await {
-        for (_, hook) in hooks.all.iter().filter(|(of, _)| *of == occasion) {
-            let (hook, event) = (Arc::clone(hook), event.clone());
-            let run = event.run_id.0;
-            let call = AssertUnwindSafe(async move { hook(event).await }).catch_unwind();
-            match time::timeout(HOOK_MAX, call).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => tracing::error!(run, ?occasion, "a hook panicked; the run is not affected"),
-                Err(_) => tracing::error!(run, ?occasion, "a hook took longer than {HOOK_MAX:?} and was dropped"),
+/// Calls the hooks, one after the other and apart from all work, until nobody can tell anything any more.
+pub(super) async fn tell(hooks: Hooks, mut inbox: Receiver<Told>) {
+    while let Some(told) = inbox.recv().await {
+        match told {
+            Told::Run(occasion, event) => {
+                let run = event.run_id.0;
+                for (_, hook) in hooks.all.iter().filter(|(of, _)| *of == occasion) {
+                    match call(hook, event.clone()).await {
+                        Called::Done => {}
+                        Called::Panicked => tracing::error!(run, ?occasion, "a hook panicked; the run is not affected"),
+                        Called::Dropped => {
+                            tracing::error!(run, ?occasion, "a hook took longer than {HOOK_MAX:?} and was dropped");
+                        }
+                    }
+                }
+            }
+            Told::RowFailed(event) => {
+                let (watch, key) = (&event.watch, &event.key);
+                for hook in &hooks.of_rows {
+                    match call(hook, (*event).clone()).await {
+                        Called::Done => {}
+                        Called::Panicked => tracing::error!(watch, ?key, "a hook panicked; the row is not affected"),
+                        Called::Dropped => {
+                            tracing::error!(watch, ?key, "a hook took longer than {HOOK_MAX:?} and was dropped");
+                        }
+                    }
+                }
             }
         }
+    }
+}
+
+/// How a call of a hook ended.
+enum Called {
+    Done,
+    Panicked,
+    Dropped,
+}
+
+async fn call<E: Send + 'static>(hook: &Hook<E>, event: E) -> Called {
+    let hook = Arc::clone(hook);
+    let call = AssertUnwindSafe(async move { hook(event).await }).catch_unwind();
+    match time::timeout(HOOK_MAX, call).await {
+        Ok(Ok(())) => Called::Done,
+        Ok(Err(_)) => Called::Panicked,
+        Err(_) => Called::Dropped,
     }
 }

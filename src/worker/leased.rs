@@ -25,6 +25,8 @@ pub(super) struct Brought {
     pub(super) rows: usize,
     /// Look again at once: there may be more, and there is room.
     pub(super) again: bool,
+    /// It was one: there was room for a row.
+    pub(super) looked: bool,
 }
 
 /// Claims rows of a step, as many as there is room for and at most `most`, and starts their tasks.
@@ -55,7 +57,7 @@ pub(super) async fn take(
     for row in claims.rows {
         task::start(shared, row);
     }
-    Ok(Brought { rows, again: claims.more && shared.room_for_rows() > 0 })
+    Ok(Brought { rows, again: claims.more && shared.room_for_rows() > 0, looked: true })
 }
 
 /// The same where only so many rows of the step may be in work, over all workers.

@@ -1,4 +1,4 @@
-//! The observer: notes what happens to runs and tells the hooks and the log, after the fact.
+//! The observer: notes what happens to runs, and to rows that fail, and tells the hooks and the log, after the fact.
 //!
 //! An end is told when the database has accepted it. Nothing waits for a hook: events go through a channel,
 //! and when 10,000 wait, further ones are dropped and the log says so. What neither a hook nor the log hears is
@@ -9,8 +9,9 @@ use std::{collections::HashMap, sync::Mutex, time::Duration};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::{
-    hooks::{Hooks, Occasion, RunEvent},
+    hooks::{Hooks, Occasion, RunEvent, Told},
     journal,
+    row_event::RowEvent,
     shared::locked,
 };
 use crate::{
@@ -23,8 +24,10 @@ const EVENTS_MAX: usize = 10_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Observer {
-    told: Mutex<Option<Sender<(Occasion, RunEvent)>>>,
+    told: Mutex<Option<Sender<Told>>>,
     wanted: Vec<Occasion>,
+    /// Somebody waits for rows that fail.
+    hears_of_rows: bool,
     /// Ends that are on their way to the database, by run and fence.
     open: Mutex<HashMap<(i64, i64), Open>>,
 }
@@ -41,11 +44,11 @@ pub(super) struct Open {
 
 impl Observer {
     /// For these hooks; what comes out of the receiver is for them.
-    pub(super) fn of(hooks: &Hooks) -> (Self, Receiver<(Occasion, RunEvent)>) {
+    pub(super) fn of(hooks: &Hooks) -> (Self, Receiver<Told>) {
         let (told, inbox) = channel(EVENTS_MAX);
-        let wanted = hooks.occasions();
-        let told = (!wanted.is_empty()).then_some(told);
-        (Self { told: Mutex::new(told), wanted, open: Mutex::default() }, inbox)
+        let (wanted, hears_of_rows) = (hooks.occasions(), hooks.hear_of_rows());
+        let told = (!wanted.is_empty() || hears_of_rows).then_some(told);
+        (Self { told: Mutex::new(told), wanted, hears_of_rows, open: Mutex::default() }, inbox)
     }
 
     /// Whether nobody waits for an end.
@@ -115,13 +118,23 @@ impl Observer {
     }
 
     fn tell(&self, occasion: Occasion, event: RunEvent) {
-        if !self.wanted.contains(&occasion) {
-            return;
+        if self.wanted.contains(&occasion) {
+            self.send(Told::Run(occasion, event));
         }
+    }
+
+    /// The database has accepted that an attempt at a row failed. The event is only made if somebody waits for it.
+    pub(super) fn row_failed(&self, event: impl FnOnce() -> RowEvent) {
+        if self.hears_of_rows {
+            self.send(Told::RowFailed(Box::new(event())));
+        }
+    }
+
+    fn send(&self, event: Told) {
         let told = locked(&self.told);
         let Some(told) = &*told else { return };
-        if told.try_send((occasion, event)).is_err() {
-            tracing::warn!(?occasion, "an event was dropped: the hooks are {EVENTS_MAX} events behind");
+        if told.try_send(event).is_err() {
+            tracing::warn!("an event was dropped: the hooks are {EVENTS_MAX} events behind");
         }
     }
 }

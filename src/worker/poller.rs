@@ -351,15 +351,19 @@ impl Poller {
         (asked && short) || (affordable && (since >= SWEEP_AT_LEAST || (short && since >= SWEEP_PAUSE)))
     }
 
-    /// `once`: ends the worker when a thorough look finds nothing.
+    /// `once`: ends the worker when a thorough look finds no run, and the watches no row.
     async fn once(&mut self, conn: &mut PgConnection) -> sqlx::Result<()> {
+        let ends = self.shared.quiet.ends();
+        if !self.shared.is_quiet(ends) {
+            return Ok(()); // told when a step has looked, and by each heartbeat
+        }
         self.shared.duties.fire.store(true, Ordering::Release);
         if self.fire(conn).await? {
             return Ok(());
         }
         self.shared.ask(&self.shared.duties.sweep);
         self.shared.ask(&self.shared.duties.keyed);
-        if !self.claim(conn).await? && self.shared.in_hand() == 0 {
+        if !self.claim(conn).await? && self.shared.is_quiet(ends) {
             self.shared.enter(Phase::Draining);
         }
         Ok(())

@@ -86,6 +86,8 @@ fn show(measured: &Measured) {
         if let Some(age) = watch.oldest_pending {
             set(&list::WATCH_OLDEST_PENDING, &[&watch.name], age);
         }
+        set(&list::WATCH_UNCOUNTED, &[&watch.name], watch.uncounted as f64);
+        set(&list::WATCH_PAUSED, &[&watch.name], flag(watch.paused));
     }
     for (state, count) in workers {
         set(&list::WORKERS, &[state], *count as f64);

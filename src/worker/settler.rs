@@ -10,6 +10,7 @@ use tokio::{
 };
 
 use super::{
+    row_event::Failed,
     session::{Session, within},
     shared::{Phase, Shared},
 };
@@ -182,6 +183,11 @@ impl Settler {
                         _ => (&row.planned().step.error, Some("failed")),
                     };
                     counted.into_iter().for_each(|status| metrics::watch_rows(watch, status, 1));
+                    if let Some((_, error)) = &verdict.error {
+                        let again_in = (verdict.status == Status::Pending).then(|| verdict.delay.unwrap_or_default());
+                        let row = Failed { key: row.key(), attempt: row.standing.attempt, error, again_in };
+                        self.shared.observer.row_failed(|| row.event(&one.row.plan, one.row.planned()));
+                    }
                     if let Some(next) = row.plan.watch.step(to) {
                         onward = true;
                         self.elsewhere |= self.shared.executor.registry.get(&next.handler).is_none();
@@ -192,8 +198,10 @@ impl Settler {
                 }
                 Became::Superseded => tracing::warn!(watch, ?key, "a late verdict was refused: another has the row"),
             }
-            self.shared.backlog.fetch_sub(1, Ordering::Relaxed);
+            self.shared.quiet.ended();
+            self.shared.backlog.fetch_sub(1, Ordering::Release);
         }
+        self.shared.tell_quiet();
         if onward {
             self.shared.watching.notify_one();
         }

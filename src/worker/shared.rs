@@ -15,7 +15,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Config, journal::RowJournal, observer::Observer, room::Rooms, watcher::Hearsay};
+use super::{Config, journal::RowJournal, observer::Observer, quiet::Quiet, room::Rooms, watcher::Hearsay};
 use crate::{
     handler::{Context, Outlet, StopReason},
     lifecycle::{claim::Claimed, execute::Executor, finish::Finished, register::Identity, rescue::Judgement},
@@ -106,6 +106,8 @@ pub(super) struct Shared {
     pub(super) watches: Hearsay,
     /// Tells what becomes of rows.
     pub(super) row_journal: RowJournal,
+    /// Whether they have nothing left to do.
+    pub(super) quiet: Quiet,
     /// Wakes whoever takes rows of watches.
     pub(super) watching: Notify,
     /// Claims of watched rows may be nobody's.
@@ -121,7 +123,8 @@ pub(super) struct Shared {
     pub(super) polling: Mutex<Polling>,
     /// Why this build does not work with the schema any more, as the poller saw it within the last minute.
     pub(super) schema_problem: Mutex<Option<String>>,
-    /// Runs that took their worker down twice run alone: they hold this for writing, all others for reading.
+    /// Runs that took their worker down twice run [alone](super::alone): they hold this for writing, all others for
+    /// reading.
     pub(super) alone: RwLock<()>,
     /// Verdicts that the flusher has not written yet.
     pub(super) backlog: AtomicUsize,
@@ -180,6 +183,7 @@ impl Shared {
             claiming_rows: tokio::sync::Mutex::default(),
             watches: Hearsay::default(),
             row_journal: RowJournal::default(),
+            quiet: Quiet::new(),
             watching: Notify::new(),
             abandoned: Notify::new(),
             alone: RwLock::new(()),
@@ -246,12 +250,14 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// Whether this worker may claim: it does not drain, its heartbeats are unbroken, it has its presence lock
-    /// or a heartbeat of the last 1.5 s, and its verdicts are being written.
+    /// Whether this worker may claim: it does not drain, its heartbeats are unbroken and its lease is not over (that of
+    /// a process that was frozen may be, before it hears of that), it has its presence lock or a heartbeat of the last
+    /// 1.5 s, and its verdicts are being written.
     pub(super) fn may_claim(&self) -> bool {
         let beat = *locked(&self.beat);
         self.phase() == Phase::Running
             && beat.unbroken_since.is_some()
+            && beat.last.elapsed() < self.config.lease
             && (beat.presence_since.is_some() || beat.last.elapsed() < Duration::from_millis(1500))
             && self.backlog.load(Ordering::Relaxed) < BACKLOG_MAX
     }
@@ -267,7 +273,7 @@ impl Shared {
 
     /// Runs claimed and not yet executed.
     pub(super) fn in_hand(&self) -> usize {
-        self.in_hand.load(Ordering::Relaxed)
+        self.in_hand.load(Ordering::Acquire)
     }
 
     /// A run was claimed: it is in hand until [`Shared::release`].
@@ -294,7 +300,8 @@ impl Shared {
             self.rows_in_hand.fetch_sub(released.run.row.is_some().into(), Ordering::Relaxed);
             then(released)
         });
-        self.in_hand.fetch_sub(1, Ordering::Relaxed);
+        self.quiet.ended();
+        self.in_hand.fetch_sub(1, Ordering::Release);
         self.ended.notify_one();
         released
     }

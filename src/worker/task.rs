@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{RwLockReadGuard, RwLockWriteGuard, SemaphorePermit},
+    sync::SemaphorePermit,
     time::{self, Instant},
 };
 use tokio_util::sync::CancellationToken;
@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
+    alone::Company,
     journal::{self, RowJournal},
     room::Place,
     shared::{Phase, Shared},
@@ -35,12 +36,6 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// How long an end waits for the run's last output to be written.
 const OUTPUT_WAIT: Duration = Duration::from_millis(250);
-
-/// After this many crashes a run is executed alone, so that it takes no others with it.
-const CRASHES_ALONE: i16 = 2;
-
-/// How long a run waits to be alone before it runs in company after all.
-const ALONE_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Takes a claimed run in hand and starts its task.
 pub(super) fn start(shared: &Arc<Shared>, run: Claimed) {
@@ -70,8 +65,9 @@ async fn attempt(shared: &Shared, id: i64, fence: i64) {
     let Some(slot) = slot(shared).await else { return give_back(shared, id, fence) };
     let taken = shared.with_held(id, |held| (Arc::clone(&held.run), held.context.clone(), held.meter.clone()));
     let Some((run, context, meter)) = taken.filter(|(run, ..)| run.fence == fence) else { return };
-    let company = company(shared, &run).await;
+    let company = Company::of(shared, &run).await;
     if context.is_cancelled() {
+        company.part(shared, &run).await;
         drop(slot);
         return give_back(shared, id, fence);
     }
@@ -103,8 +99,8 @@ async fn attempt(shared: &Shared, id: i64, fence: i64) {
     };
     let began = Instant::now();
     let executed = execute(&shared.executor, &run, waited, &context).instrument(span).await;
-    drop(company);
     let took = began.elapsed();
+    company.part(shared, &run).await;
     drop(slot);
     shared.note_pace(took);
     meter.returned(took);
@@ -130,33 +126,6 @@ async fn slot(shared: &Shared) -> Option<SemaphorePermit<'_>> {
     tokio::select! {
         slot = time::timeout(WAIT_MAX, shared.slots.acquire()) => slot.ok()?.ok(),
         () = shared.at_least(Phase::Draining) => None,
-    }
-}
-
-/// With whom a run is executed.
-enum Company<'a> {
-    /// Side by side with all others.
-    Others(#[expect(dead_code, reason = "held, not read")] RwLockReadGuard<'a, ()>),
-    /// Alone: it took its worker down twice.
-    Alone(#[expect(dead_code, reason = "held, not read")] RwLockWriteGuard<'a, ()>),
-    /// In company after all, since the others did not end in time.
-    Nobody,
-}
-
-async fn company<'a>(shared: &'a Shared, run: &Claimed) -> Company<'a> {
-    if run.crashes < CRASHES_ALONE {
-        return Company::Others(shared.alone.read().await);
-    }
-    match time::timeout(ALONE_WAIT_MAX, shared.alone.write()).await {
-        Ok(alone) => Company::Alone(alone),
-        Err(_) => {
-            tracing::warn!(
-                run = run.id,
-                crashes = run.crashes,
-                "could not be alone within {ALONE_WAIT_MAX:?}: running in company"
-            );
-            Company::Nobody
-        }
     }
 }
 

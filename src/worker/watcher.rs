@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{doze::Doze, tally::Tally};
 use super::{
+    quiet::Bell,
     session::{SETTINGS, within},
     shared::{Phase, Shared, locked},
 };
@@ -68,6 +69,8 @@ const CRASHED_PAUSE: Duration = Duration::from_secs(2);
 pub(super) struct Hearsay {
     /// Of the last heartbeat: another one than before means that some watch changed. `None`: there are none.
     mark: Mutex<Option<i64>>,
+    /// There was one.
+    heard: std::sync::atomic::AtomicBool,
     /// Wakes the watcher.
     news: Notify,
     /// Somebody died lately.
@@ -80,6 +83,7 @@ impl Hearsay {
     /// A heartbeat was heard.
     pub(super) fn beat(&self, mark: Option<i64>, deaths: bool) {
         let was = std::mem::replace(&mut *locked(&self.mark), mark);
+        self.heard.store(true, std::sync::atomic::Ordering::Release);
         if was != mark || (deaths && mark.is_some()) {
             self.deaths.fetch_or(deaths, std::sync::atomic::Ordering::AcqRel);
             self.news.notify_one();
@@ -88,6 +92,11 @@ impl Hearsay {
 
     fn mark(&self) -> Option<i64> {
         *locked(&self.mark)
+    }
+
+    /// The mark of the last heartbeat, if there was one.
+    pub(super) fn mark_heard(&self) -> Option<Option<i64>> {
+        self.heard.load(std::sync::atomic::Ordering::Acquire).then(|| self.mark())
     }
 }
 
@@ -110,8 +119,8 @@ struct Working {
     mark: read::Listed,
     /// Ends the looks of its steps; what they have in hand goes on.
     end: CancellationToken,
-    /// Wakes its steps, each: a row may have come.
-    wakes: Arc<[Notify]>,
+    /// Its steps as others know them, to wake each: a row may have come.
+    bells: Arc<[Bell]>,
     /// When its pause ends by itself.
     resumes: Option<Instant>,
 }
@@ -126,7 +135,7 @@ pub(super) async fn watch(shared: Arc<Shared>, pool: PgPool) {
     let open = handlers.saturating_sub(2).clamp(1, OPEN_MAX);
     let site = Site {
         own: own(&pool, OWN, &[("synchronous_commit", "off")]),
-        claims: own(&pool, CLAIMS, &[]),
+        claims: own(&pool, CLAIMS, &[CLAIMING]),
         open: Semaphore::new(open as usize),
         tally: Tally::default(),
         shared,
@@ -134,6 +143,9 @@ pub(super) async fn watch(shared: Arc<Shared>, pool: PgPool) {
     let watcher = Watcher { all: Arc::new(site), working: HashMap::new(), steps: JoinSet::new(), seen: None };
     watcher.work().await;
 }
+
+/// Tells the trigger of a watched table that what changes is no news: rows go to their `via` state, if there are any.
+const CLAIMING: (&str, &str) = ("watchbell.claiming", "on");
 
 /// Completes when a heartbeat has seen one.
 async fn some_watch(shared: &Shared) {
@@ -175,6 +187,8 @@ impl Watcher {
                 match self.read().await {
                     Ok(all_planned) => {
                         self.seen = mark;
+                        shared.quiet.read(mark);
+                        shared.tell_quiet();
                         read_at = if all_planned { read_at } else { Instant::now() + PLAN_AGAIN };
                     }
                     Err(error) => {
@@ -221,6 +235,7 @@ impl Watcher {
             let stays = list.iter().any(|listed| listed.id == *id);
             if !stays {
                 working.end.cancel();
+                self.all.shared.quiet.leave(*id);
             }
             stays
         });
@@ -256,6 +271,7 @@ impl Watcher {
         if let Some(working) = self.working.remove(&id) {
             working.end.cancel();
         }
+        self.all.shared.quiet.leave(id);
         self.tell_plans(|plans| drop(plans.remove(&id)));
     }
 
@@ -271,9 +287,12 @@ impl Watcher {
         self.tell_plans(|plans| drop(plans.insert(mark.id, Arc::clone(&plan))));
         let watch = &plan.watch;
         let resumes = watch.paused_for.filter(|_| watch.paused).map(|wait| Instant::now() + wait);
-        let wakes = plan.steps.iter().map(|_| Notify::new()).collect();
+        // one whose pause is over is worked in a moment
+        let rests = watch.paused && resumes.is_none_or(|at| at > Instant::now());
+        let bells: Arc<[Bell]> = plan.steps.iter().map(|planned| Bell::of(planned.mode.is_some() && !rests)).collect();
+        self.all.shared.quiet.enter(mark.id, Arc::clone(&bells));
         let doze = Arc::new(Doze::default());
-        let working = Working { mark, end: CancellationToken::new(), wakes, resumes };
+        let working = Working { mark, end: CancellationToken::new(), bells, resumes };
         let modes = plan.steps.iter().map(|planned| planned.mode.map_or("no handler", Mode::word));
         tracing::debug!(watch = watch.name, table = plan.table.shown(), modes = ?modes.collect::<Vec<_>>(), "planned");
         for advice in &plan.advice {
@@ -286,7 +305,7 @@ impl Watcher {
                 plan: Arc::clone(&plan),
                 step: n,
                 end: working.end.clone(),
-                wakes: Arc::clone(&working.wakes),
+                bells: Arc::clone(&working.bells),
                 doze: Arc::clone(&doze),
             };
             match mode {
@@ -299,7 +318,7 @@ impl Watcher {
 
     /// A row may have come, to any watch.
     fn wake_all(&self) {
-        self.working.values().flat_map(|working| working.wakes.iter()).for_each(Notify::notify_one);
+        self.working.values().flat_map(|working| working.bells.iter()).for_each(|bell| bell.wake.notify_one());
     }
 
     async fn resume(&mut self) {

@@ -37,7 +37,10 @@ async fn an_added_watch_is_told_with_the_index_that_is_missing() {
         )
     );
     let (code, again) = refused(Some(url), &add);
-    assert_eq!((code, again.as_str()), (4, "error: watch \"hosts\" exists already"));
+    assert_eq!(
+        (code, again.as_str()),
+        (4, "error: watch \"hosts\" exists already; change it with: watchbell watch edit hosts")
+    );
 
     let show = done(url, &["watch", "show", "hosts"]);
     for line in
@@ -47,6 +50,16 @@ async fn an_added_watch_is_told_with_the_index_that_is_missing() {
     }
     assert!(show.contains(&format!("  missing index        {index}\n")), "{show}");
     assert!(show.contains("  rate                 5 in 1m\n"), "{show}");
+    for (filter, line) in [
+        ("id = 1", "1 waiting, the oldest for "),
+        ("id = 1", "1 left out by the filter\n"),
+        ("1 / (id - 2) > 0", "waiting, not counted: its filter fails: division by zero\n"),
+    ] {
+        execute(&database, &format!("update watchbell.watches set filter = '{filter}'")).await;
+        let show = done(url, &["watch", "show", "hosts"]);
+        assert!(show.contains(&format!("  pending              {line}")), "{show}");
+    }
+    execute(&database, "update watchbell.watches set filter = null").await;
     let json: Value = serde_json::from_str(&done(url, &["watch", "show", "hosts", "--json"])).unwrap();
     assert_eq!((&json["steps"][0]["via"], &json["counts"][0]["rows"]), (&"busy".into(), &2.into()));
 
@@ -102,4 +115,73 @@ async fn a_watch_that_cannot_be_is_refused_with_what_mends_it() {
         (code, stderr.as_str()),
         (2, "error: watch \"hosts\": needs a handler, or several steps: --steps @steps.json")
     );
+}
+
+#[tokio::test]
+async fn a_watch_is_edited_by_what_is_given_and_nothing_else() {
+    let database = Database::fresh().await;
+    let url = database.url.as_str();
+    execute(&database, TABLE).await;
+    let add = ["watch", "add", "hosts", "hosts", "init_host", "--via", "busy", "--filter", "id > 0", "--rate", "5/1m"];
+    done(url, &add);
+    let edit = ["watch", "edit", "hosts", "--batch-size", "20", "--rate", "10/1h", "--unset", "filter", "--tag", "a,b"];
+    let Ended(code, stdout, stderr) = run(Some(url), &edit);
+    assert_eq!((code, stdout.lines().next()), (0, Some("hosts  public.hosts, column status")));
+    assert!(stderr.starts_with(&format!("{}: watch \"hosts\" is changed, version 2\n", shown(url))), "{stderr}");
+    let show = done(url, &["watch", "show", "hosts"]);
+    for line in
+        ["  batch                20 rows\n", "  rate                 10 in 1h\n", "  tags                 a,b\n"]
+    {
+        assert!(show.contains(line), "{show}");
+    }
+    assert!(show.contains("pending -> (busy) -> normal") && !show.contains("  filter "), "{show}");
+    assert!(show.contains("  version              2, since "), "{show}");
+    let again = run(Some(url), &["watch", "edit", "hosts", "--batch-size", "20"]).2;
+    assert!(again.contains("watch \"hosts\" was like that already\n"), "{again}");
+
+    done(
+        url,
+        &["watch", "edit", "hosts", "--unset", "rate", "--unset", "via", "--rename", "racks", "--timeout", "none"],
+    );
+    let json: Value = serde_json::from_str(&done(url, &["watch", "show", "racks", "--json"])).unwrap();
+    assert_eq!(
+        (&json["rate_limit"], &json["timeout"], &json["steps"][0]["via"]),
+        (&Value::Null, &Value::Null, &Value::Null)
+    );
+    let (code, stderr) = refused(Some(url), &["watch", "retry", "racks", "--key", "x"]);
+    let problem = "error: watch \"racks\": \"x\" is not a value of key column \"id\", which is integer";
+    assert_eq!((code, stderr.as_str()), (2, problem));
+    let steps = r#"[{"from": "pending", "to": "set up", "handler": "init_host"}]"#;
+    let said = run(Some(url), &["watch", "edit", "racks", "--steps", steps]);
+    assert!(said.1.contains("pending -> set up, or failed; by init_host"), "{}", said.1);
+}
+
+#[tokio::test]
+async fn an_edit_that_cannot_be_says_why() {
+    let database = Database::fresh().await;
+    let url = Some(database.url.as_str());
+    execute(&database, TABLE).await;
+    done(&database.url, &["watch", "add", "hosts", "hosts", "init_host"]);
+    for (arguments, code, said) in [
+        (&["host", "--batch-size", "2"][..], 3, "watch \"host\" does not exist; did you mean \"hosts\"?"),
+        (&["hosts"], 2, "watch \"hosts\": nothing to change was given; see: watchbell watch edit --help"),
+        (&["hosts", "--unset", "filtre"], 2, "column: \"filtre\" is none of a watch; did you mean \"filter\"?"),
+        (&["hosts", "--filter", "nme = 'x'"], 2, "watch \"hosts\": filter: column \"nme\" does not exist"),
+        (&["hosts", "--since-column", "at"], 2, "table public.hosts has no column \"at\""),
+        (&["hosts", "--key", "status"], 2, "no unique index of public.hosts covers the key (status)"),
+        (&["hosts", "--payload", "{"], 2, "watch \"hosts\": payload is not valid JSON: EOF while parsing an object"),
+        (
+            &["hosts", "--to", "pending"],
+            2,
+            "watch \"hosts\": a row would come back to \"pending\" and be taken for ever",
+        ),
+        (&["hosts", "--steps", "@nowhere.json"], 2, "--steps @nowhere.json: No such file"),
+        (&["hosts", "--steps", "[]"], 2, "watch \"hosts\": transitions: 0 steps are out of range 1-50"),
+    ] {
+        let (ended, stderr) = refused(url, &[&["watch", "edit"], arguments].concat());
+        assert!((ended, stderr.contains(said)) == (code, true), "{arguments:?}: {ended} {stderr}");
+    }
+    let shown = done(&database.url, &["watch", "show", "hosts", "--json"]);
+    let json: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(json["version"], 1, "nothing was changed");
 }

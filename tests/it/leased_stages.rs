@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Connection, PgConnection};
 use watchbell::lifecycle::claim::Claimed;
 use watchbell::lifecycle::finish::Finished;
@@ -147,6 +147,25 @@ async fn a_failed_attempt_waits_at_from_and_the_last_one_ends_at_the_error_state
         assert_eq!(stage.count("watchbell.watch_claims").await, 0);
         let attempts: Vec<i32> = stage.scene.values("select attempt from watchbell.watch_errors order by at").await;
         assert_eq!(attempts, [1, 2, 3]);
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_fails_again_and_again_waits_since_its_first_attempt() {
+    let hosts =
+        HOSTS.replace("name text,", "since timestamptz, name text,").replace("into hosts", "into hosts (id, name)");
+    let watch = "(name, table_name, handler, via_state, since_column) values ('hosts', 'public.hosts', 'work', 'working', 'since')";
+    let mut stage = Stage::new(&hosts, watch).await;
+    stage.scene.psql("delete from hosts where id > 1").await;
+    let began = stage.scene.now();
+    for event in [Event::Snoozed { by: Duration::from_secs(1) }, failure(), failure()] {
+        let row = stage.claim(1).await.pop().expect("it is due");
+        stage.end(&row, event.clone()).await;
+        let oldest = "select oldest from watchbell.watch_counts('hosts') where role = 'waiting'";
+        let oldest: DateTime<Utc> = stage.scene.value(oldest).await;
+        let snoozed = matches!(event, Event::Snoozed { .. });
+        assert_eq!(oldest, if snoozed { stage.scene.now() } else { began }, "a snooze is no failure");
+        stage.scene.advance(TimeDelta::seconds(11)).await;
     }
 }
 

@@ -175,7 +175,12 @@ async fn watches_tell_how_many_rows_wait_and_how_long_the_oldest_has() {
     scene.watched("hosts", ", status_since timestamptz not null default watchbell.clock()", "'status_since'").await;
     scene.watched("plain", "", "null").await;
     scene.psql("insert into public.plain (status) select 'pending' from generate_series(1, 10050)").await;
-    let of = |name: &str, pending, oldest_pending| WatchValues { name: name.into(), pending, oldest_pending };
+    let of = |name: &str, pending, oldest_pending| WatchValues {
+        name: name.into(),
+        pending,
+        oldest_pending,
+        ..WatchValues::default()
+    };
     let Measured { cluster, .. } = scene.measure().await;
     assert_eq!(cluster.watches, [of("hosts", Some(0), Some(0.0)), of("plain", Some(10_000), None)]);
     let (now, ago) = (scene.now(), |seconds| TimeDelta::seconds(seconds));
@@ -198,12 +203,29 @@ async fn a_watched_table_that_is_gone_or_locked_keeps_no_other_from_being_read()
     let mut other = scene.connect().await;
     sqlx::raw_sql("begin; lock table public.locked").execute(&mut other).await.unwrap();
     let measured = scene.measure().await;
-    let read: Vec<_> = measured.cluster.watches.iter().map(|watch| watch.name.as_str()).collect();
-    assert_eq!((read, measured.age), (vec!["open"], Duration::ZERO));
+    let read = measured.cluster.watches.iter().map(|watch| (watch.name.as_str(), watch.pending, watch.uncounted));
+    let expected = [("gone", None, 1), ("locked", None, 1), ("open", Some(0), 0)];
+    assert_eq!((read.collect::<Vec<_>>(), measured.age), (expected.to_vec(), Duration::ZERO));
     assert_eq!(queue(&measured.cluster, "default").pending, 0);
     let bounds: String = scene.value("select current_setting('lock_timeout')").await;
     assert_ne!(bounds, "50ms", "the session keeps what was set for a watch");
     sqlx::raw_sql("rollback").execute(&mut other).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_filter_leaves_rows_out_and_one_that_fails_is_that_watchs_fault() {
+    let mut scene = Scene::new().await;
+    scene.watched("hosts", ", weight int not null default 1", "null").await;
+    scene.watched("racks", ", weight int not null default 1", "null").await;
+    for table in ["hosts", "racks"] {
+        scene.psql(format!("insert into public.{table} (weight) select i % 10 from generate_series(1, 100) i")).await;
+    }
+    scene.psql("update watchbell.watches set filter = 'weight < 3' where name = 'hosts'").await;
+    scene.psql("update watchbell.watches set filter = '12 / weight < 3' where name = 'racks'").await;
+    scene.psql("update watchbell.watches set paused_at = now() where name = 'racks'").await;
+    let Measured { cluster, .. } = scene.measure().await;
+    let read: Vec<_> = cluster.watches.iter().map(|w| (w.name.as_str(), w.pending, w.uncounted, w.paused)).collect();
+    assert_eq!(read, [("hosts", Some(30), 0, false), ("racks", None, 1, true)]);
 }
 
 #[tokio::test]

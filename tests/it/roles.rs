@@ -6,6 +6,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, Row};
 use watchbell::client::{self, NewRun, NewSchedule};
+use watchbell::lifecycle::leased::find_faults;
 use watchbell::lifecycle::prune::prune;
 use watchbell::lifecycle::rescue::{declare_dead, orphans};
 
@@ -174,7 +175,26 @@ async fn a_producer_may_not_write_the_systems_columns_nor_read_payloads_or_the_a
 async fn a_viewer_reads_everything_that_people_look_at_and_changes_nothing() {
     let Some(mut roles) = Roles::new().await else { return };
     let mut viewer = roles.login("viewer").await;
+    roles
+        .sql(
+            "create table public.hosts (id int primary key, status text not null default 'pending'); \
+             insert into public.hosts (id) values (1), (2); \
+             set client_min_messages = error; \
+             insert into watchbell.watches (name, table_name, handler, via_state) values ('hosts', 'public.hosts', 'mail', 'busy')",
+        )
+        .await;
+    let waiting =
+        "select concat_ws(' ', rows, problem) from watchbell.watch_states where coalesce(role, 'waiting') = 'waiting'";
+    let told: String = sqlx::query_scalar(waiting).fetch_one(&mut viewer).await.unwrap();
+    assert_eq!(told, "permission denied for table hosts");
+    let granted = format!("grant select on public.hosts to {}_viewer", roles.prefix);
+    roles.sql(&granted).await;
+    let told: String = sqlx::query_scalar(waiting).fetch_one(&mut viewer).await.unwrap();
+    assert_eq!(told, "2");
     for relation in VIEWS.iter().chain(&["runs", "schedules", "fires", "run_errors", "run_output", "activity"]) {
+        ok(&mut viewer, &format!("select * from watchbell.{relation}")).await;
+    }
+    for relation in ["watches", "watch_status", "watch_states", "watch_errors", "watch_totals", "watch_faults"] {
         ok(&mut viewer, &format!("select * from watchbell.{relation}")).await;
     }
     client::Runs::new().fetch(&mut viewer).await.unwrap();
@@ -188,6 +208,7 @@ async fn a_viewer_reads_everything_that_people_look_at_and_changes_nothing() {
         "select watchbell.enqueue('mail')",
         "select watchbell.pause('s')",
         "select watchbell.cancel(1)",
+        "select watchbell.release_rows('hosts')",
     ] {
         denied(&mut viewer, statement).await;
     }
@@ -265,6 +286,17 @@ async fn a_worker_that_is_only_a_worker_does_all_that_workers_do() {
     assert_eq!(pruned.dropped, ["fires_20200101"]);
     declare_dead(&mut session, 99, BY_ALL, None).await.unwrap();
     assert!(orphans(&mut session).await.unwrap().is_empty());
+    let table =
+        "create table public.hosts (id int primary key, status text); insert into public.hosts values (1, 'busy')";
+    let grant = format!("grant select, update on public.hosts to {}_worker", roles.prefix);
+    roles.sql(&format!("{table}; {grant}")).await;
+    ok(
+        &mut session,
+        "set client_min_messages = error; select watchbell.watch('public.hosts', 'mail', via_state => 'busy')",
+    )
+    .await;
+    assert_eq!(find_faults(&mut session, 1).await.unwrap(), Some(1));
+    assert_eq!(client::release_rows(&mut session, "hosts", 10).await.unwrap(), 1);
     denied(&mut session, "create table watchbell.mine (a int)").await;
     denied(&mut session, "delete from watchbell.migrations").await;
     session.close().await.unwrap();

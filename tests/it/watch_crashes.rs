@@ -1,38 +1,9 @@
-//! Workers die in the middle of a batch of somebody's rows.
-
-use nix::sys::signal::Signal;
+//! A row of somebody's takes down whoever works on it.
 
 use crate::support::journal::Journal;
 use crate::support::process::{Orders, Process};
-use crate::support::wait::{until, until_true};
+use crate::support::wait::until;
 use crate::support::watched::{PATIENCE, hosts, watch};
-
-#[tokio::test]
-async fn rows_have_their_effect_once_whoever_is_killed_meanwhile() {
-    let mut scene = hosts(20_000).await;
-    watch(&mut scene, "hosts", "table_name, handler", "'hosts', 'effect_rows'").await;
-    let journal = Journal::new();
-    let start = |name: &str| Process::start(&Orders::new(&scene.database.url, &journal, name));
-    let mut workers: Vec<Process> = ["a", "b", "c"].map(start).into();
-    for at in [2_000, 6_000, 10_000] {
-        until_true(&scene.database.pool, &format!("(select count(*) from effects) > {at}"), PATIENCE).await;
-        let mut victim = workers.remove(0);
-        victim.kill();
-        workers.push(start("another"));
-    }
-    until_true(&scene.database.pool, "not exists (select from hosts where status = 'pending')", PATIENCE).await;
-    assert_eq!(scene.value::<i64>("select count(*) from hosts where status = 'normal'").await, 20_000);
-    assert_eq!(scene.value::<i64>("select count(*) from effects").await, 20_000);
-    assert_eq!(scene.value::<i64>("select count(distinct host) from effects").await, 20_000);
-    for worker in &workers {
-        worker.send(Signal::SIGTERM);
-    }
-    for worker in &mut workers {
-        until("it drains", PATIENCE, async || worker.ended().map(|ended| assert!(ended.success()))).await;
-    }
-    assert_eq!(scene.value::<i64>("select count(*) from watchbell.watch_errors").await, 0);
-    assert_eq!(scene.value::<i64>("select count(*) from watchbell.worker_batches").await, 0);
-}
 
 #[tokio::test]
 async fn a_row_that_takes_its_worker_down_is_given_up_and_the_others_go_on() {

@@ -121,6 +121,46 @@ async fn a_failed_row_goes_back_to_the_step_that_failed() {
 }
 
 #[tokio::test]
+async fn a_failed_row_that_is_named_by_a_moment_is_known_in_every_time_zone() {
+    let mut scene = Scene::new().await;
+    scene
+        .psql(
+            "create table public.days (at timestamptz primary key, status text not null); \
+             insert into public.days values ('2031-01-01 00:00Z', 'failed')",
+        )
+        .await;
+    let steps = r#"[{"from": "new", "to": "made", "handler": "a"}, {"from": "made", "to": "normal", "handler": "a"}]"#;
+    scene
+        .psql(format!(
+            "set client_min_messages = error; select watchbell.watch('public.days', transitions => '{steps}')"
+        ))
+        .await;
+    scene
+        .psql(
+            "insert into watchbell.watch_errors (watch_id, key, step, attempt, kind, message) \
+             values (1, '{2031-01-01T00:00:00Z}', 'made', 3, 'error', 'no'); set timezone = 'Asia/Kolkata'",
+        )
+        .await;
+    assert_eq!(scene.value::<i64>("select watchbell.retry_watch('days')").await, 1);
+    assert_eq!(scene.value::<String>("select status from public.days").await, "made");
+}
+
+#[tokio::test]
+async fn a_filter_says_which_column_is_whose() {
+    let mut scene = models().await;
+    scene
+        .psql(
+            "create table public.vips (a int); insert into public.vips values (2); \
+             update watchbell.watches set transitions = jsonb_set(transitions, '{0,filter}', \
+                 '\"exists (select from public.vips v where v.a = models.a)\"')",
+        )
+        .await;
+    let tested: Vec<Value> =
+        scene.values("select t.keys from watchbell.test_watch('models') t where t.keys <> '[]'").await;
+    assert_eq!(tested, [serde_json::json!([["2", "n,m"]])]);
+}
+
+#[tokio::test]
 async fn a_test_takes_nothing_and_tells_what_it_would_take() {
     let mut scene = models().await;
     scene.psql("create index on public.models (a, b) where status = 'pending'").await;

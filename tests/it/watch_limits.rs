@@ -44,15 +44,16 @@ async fn no_more_rows_are_in_work_than_may_be_over_all_workers() {
 
 #[tokio::test]
 async fn rows_start_at_the_rate_of_all_workers_together() {
-    let mut scene = hosts(60).await;
+    let mut scene = hosts(90).await;
     let columns = "table_name, handler, payload, rate_limit, rate_period";
     watch(&mut scene, "hosts", columns, &format!("'hosts', 'sql', '{INTO_EFFECTS}', 30, '1 s'")).await;
     let workers = sql_crew(&scene.database, 3);
     work_until(&scene.database, workers, "not exists (select from hosts where status = 'pending')").await;
-    let most = "select max(n) from (select count(*) over (order by at range between interval '1 s' preceding and current row) as n from effects) x";
-    let most = scene.value::<i64>(most).await;
-    assert!(most <= 34, "{most} rows in a second");
-    assert_eq!(scene.value::<i64>("select count(*) from effects").await, 60);
+    // thirty at once, and two seconds for the others; the first may have started long after it was allowed to
+    let took = "select extract(epoch from max(at) - min(at))::float8 from effects";
+    let took = scene.value::<f64>(took).await;
+    assert!(took > 1.5, "90 rows in {took} s");
+    assert_eq!(scene.value::<i64>("select count(*) from effects").await, 90);
 }
 
 #[tokio::test]

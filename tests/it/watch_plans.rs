@@ -121,6 +121,18 @@ async fn the_index_that_is_advised_is_the_one_that_serves() {
     }
 }
 
+/// Pages that a claim of leased rows looks at, whose worker is the first; it is undone.
+async fn claimed_reads(scene: &mut Scene, claim: &str) -> i64 {
+    let worker: i32 = scene.value("select min(id) from watchbell.workers").await;
+    let claim = claim.replace("$1::integer", &worker.to_string()).replace("$2::bigint", "50");
+    scene.psql("begin").await;
+    let plan: Value = scene.value(format!("explain (analyze, buffers, format json) {claim}")).await;
+    scene.psql("rollback").await;
+    let text = plan.to_string();
+    assert!(text.contains("hosts_pending") && !text.contains("Seq Scan"), "{plan:#}");
+    plan[0]["Plan"]["Shared Hit Blocks"].as_i64().unwrap() + plan[0]["Plan"]["Shared Read Blocks"].as_i64().unwrap()
+}
+
 #[tokio::test]
 async fn a_million_rows_that_are_done_are_not_read() {
     let mut scene = Scene::new().await;
@@ -133,6 +145,7 @@ async fn a_million_rows_that_are_done_are_not_read() {
         .await;
     let id = watch(&mut scene, "hosts", "table_name, handler", "'hosts', 'rust'").await;
     let mut user = scene.database.connect().await;
+    scene.worker("a", &["rust"]).await;
     for size in ["unknown", "analysed"] {
         if size == "analysed" {
             scene.psql("analyze hosts").await;
@@ -143,6 +156,7 @@ async fn a_million_rows_that_are_done_are_not_read() {
             let plan = planned(&mut scene, id).await;
             assert_eq!(plan.advice, Vec::<String>::new());
             let take = plan.steps[0].statements.take(&50, false);
+            let leased = plan.steps[0].leased.claim(false);
             // as on a connection of the handlers' pool, whose settings are not ours
             let explain = format!("explain (analyze, buffers, format json) {take}");
             let plan: Value = sqlx::query_scalar(AssertSqlSafe(explain)).fetch_one(&mut user).await.unwrap();
@@ -152,6 +166,8 @@ async fn a_million_rows_that_are_done_are_not_read() {
             let read = plan[0]["Plan"]["Shared Hit Blocks"].as_i64().unwrap()
                 + plan[0]["Plan"]["Shared Read Blocks"].as_i64().unwrap();
             assert!(read < 5_000 + 20 * waiting, "{size}, {waiting}: {read} blocks");
+            let read = claimed_reads(&mut scene, &leased).await;
+            assert!(read < 5_000 + 20 * waiting, "{size}, {waiting}, leased: {read} blocks");
         }
     }
     // behind a place in the order not even those that wait are read

@@ -49,3 +49,26 @@ async fn a_worker_busy_with_runs_sees_a_new_row_at_once() {
     runs.await.unwrap();
     worker.stop().await;
 }
+
+#[tokio::test]
+async fn workers_that_claim_by_way_of_a_state_let_one_another_sleep() {
+    let mut scene = hosts(0).await;
+    let columns = "table_name, handler, via_state, poll_interval";
+    watch(&mut scene, "hosts", columns, "'hosts', 'work', 'working', '30 s'").await;
+    assert!(scene.value::<bool>("select watchbell.wake_watch('hosts')").await);
+    let pool = &scene.database.pool;
+    let workers: Vec<_> = ["a", "b"].map(|name| start(hand(pool, name).handler("work", || async move {}))).into();
+    let session =
+        "select from pg_stat_activity where datname = current_database() and application_name = 'watchbell watch'";
+    let rest =
+        format!("exists ({session}) and not exists ({session} and state_change > clock_timestamp() - interval '2 s')");
+    until_true(pool, &rest, PATIENCE).await;
+    // and a row of somebody's still wakes them
+    let before = std::time::Instant::now();
+    sqlx::query("insert into hosts (id) values (1)").execute(pool).await.unwrap();
+    until_true(pool, "exists (select from hosts where status = 'normal')", PATIENCE).await;
+    println!("seen after {:?}", before.elapsed());
+    for worker in workers {
+        worker.stop().await;
+    }
+}

@@ -32,7 +32,7 @@ grant select on
     watchbell.limits, watchbell.handlers, watchbell.workers, watchbell.worker_requests, watchbell.backfills,
     watchbell.activity, watchbell.migrations,
     watchbell.watches, watchbell.watch_definitions, watchbell.watch_status, watchbell.watch_claims, watchbell.watch_totals,
-    watchbell.watch_errors
+    watchbell.watch_errors, watchbell.watch_states, watchbell.watch_faults
 to {prefix}_viewer;
 
 -- Producer: rows with the columns that people write, and the functions, which run as the owner.
@@ -59,7 +59,7 @@ grant select on
 to {prefix}_producer;
 grant select (watch_id, key, step, claimed_by, claimed_at, attempt, crashes, due_at, error)
 on watchbell.watch_claims to {prefix}_producer;
--- For watch_counts and test_watch, which read the tables that the caller himself may read.
+-- For watch_states, watch_counts and test_watch, which read the tables that the caller may read.
 grant execute on function watchbell.watch_id to {prefix}_viewer;
 -- Not watches, to write: a watch has its filter and its handlers work on tables by the rights of the worker's login. What
 -- they are is in watch_definitions, without their payloads.

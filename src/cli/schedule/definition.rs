@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::cli::enqueue::text_of;
-use crate::cli::value::{self, Limit};
+use crate::cli::value::{self, Limit, array};
 use crate::client::ScheduleEdit;
 use crate::error::Result;
 
@@ -134,7 +134,7 @@ impl Definition {
 
     /// The columns that were given, written into the edit.
     pub(super) fn write(self, mut edit: ScheduleEdit) -> Result<ScheduleEdit> {
-        let payload = self.payload.as_deref().map(text_of).transpose()?;
+        let payload = self.payload.as_deref().map(|source| text_of("--payload", source)).transpose()?;
         let tags = (!self.tags.is_empty()).then(|| array(&self.tags));
         let columns = [
             ("cron", self.cron),
@@ -177,7 +177,7 @@ impl Definition {
             }
         }
         Ok(match self.timeout {
-            Some(Limit(Some(limit))) => edit.set("timeout", format!("{} ms", limit.as_millis())),
+            Some(Limit(Some(limit))) => edit.set("timeout", value::interval(limit)),
             Some(Limit(None)) => edit.unset("timeout"),
             None => edit,
         })
@@ -186,7 +186,7 @@ impl Definition {
 
 /// A duration as PostgreSQL reads it.
 fn interval(text: &str) -> Result<String, String> {
-    value::any_duration(text).map(|duration| format!("{} ms", duration.as_millis()))
+    value::any_duration(text).map(value::interval)
 }
 
 /// An instant as PostgreSQL reads it.
@@ -200,11 +200,4 @@ fn number(most: u32) -> impl Fn(&str) -> Result<String, String> + Clone + Send +
 
 fn priority(text: &str) -> Result<String, String> {
     value::number(0..=9)(text).map(|n| n.to_string())
-}
-
-/// Words as PostgreSQL reads an array.
-fn array(words: &[String]) -> String {
-    let quoted: Vec<String> =
-        words.iter().map(|word| format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))).collect();
-    format!("{{{}}}", quoted.join(","))
 }

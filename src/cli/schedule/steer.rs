@@ -162,7 +162,7 @@ struct Started<'a> {
 pub(super) async fn run_now(args: RunNowArgs, setting: &Setting) -> Result<ExitCode> {
     let payload = match &args.payload {
         Some(source) => Some(
-            RawValue::from_string(text_of(source)?)
+            RawValue::from_string(text_of("--payload", source)?)
                 .map_err(|e| Error::invalid("--payload", format!("is not valid JSON: {e}")))?,
         ),
         None => None,

@@ -80,10 +80,12 @@ pub(super) async fn find(connection: &mut PgConnection, name: &str) -> Result<Wa
 pub(super) fn summary(row: &WatchRow) -> String {
     let mut text = format!("{}  {}, column {}\n", row.name, row.table_name, row.status_column);
     for step in &row.steps {
-        let mode = match (&step.mode, &step.reason) {
-            (Some(mode), Some(reason)) => format!("{mode}: {reason}"),
-            (Some(mode), None) => mode.clone(),
-            _ => "no worker has looked at it yet".to_owned(),
+        let mode = match (row.status.as_str(), &step.mode, &step.reason) {
+            ("invalid", ..) => "not worked, since the watch is invalid".to_owned(),
+            // what an earlier plan says may have been edited since
+            ("pending", ..) | (_, None, None) => "no worker has looked at it yet".to_owned(),
+            (_, Some(mode), Some(reason)) => format!("{mode}: {reason}"),
+            (_, Some(said), None) | (_, None, Some(said)) => said.clone(),
         };
         let way = way(&step.from, step.via.as_deref(), &step.to, &step.error);
         text.push_str(&format!("  {way}; by {}; {mode}\n", step.handler));
@@ -141,6 +143,7 @@ fn text(shown: &Shown, now: DateTime<Utc>) -> String {
     line("runbook", row.runbook_url.clone());
     line("tags", Some(row.tags.join(", ")));
     line("managed by", row.managed_by.clone());
+    line("version", Some(format!("{}, since {}", row.version, time(Some(row.updated_at)))));
     for error in &shown.errors {
         let again = error.again_at.map(|at| format!(", again at {}", time(Some(at)))).unwrap_or_default();
         let said =
@@ -152,10 +155,14 @@ fn text(shown: &Shown, now: DateTime<Utc>) -> String {
 
 /// How many rows stand in a state, and how long.
 fn rows(count: &WatchCount, now: DateTime<Utc>) -> String {
-    let Some(rows) = count.rows else { return format!("{}, not counted: it would read a large table", count.role) };
+    let role = count.role.replace('_', " ");
+    let Some(rows) = count.rows else {
+        return format!("{role}, not counted: {}", count.problem.as_deref().unwrap_or("nothing is known of them"));
+    };
     let more = if count.capped { "+" } else { "" };
-    let oldest = count.oldest.filter(|_| rows > 0 && count.role != "done").map(|since| {
+    let oldest = count.oldest.filter(|_| rows > 0 && role != "done").map(|since| {
         format!(", the oldest for {}", duration::words(TimeDelta::seconds((now - since).num_seconds().max(0))))
     });
-    format!("{rows}{more} {}{}", count.role, oldest.unwrap_or_default())
+    let by = if role == "left out" { " by the filter" } else { "" };
+    format!("{rows}{more} {role}{by}{}", oldest.unwrap_or_default())
 }

@@ -1,4 +1,4 @@
-//! `watchbell watch pause`, `resume`, `retry` and `remove`.
+//! `watchbell watch pause`, `resume`, `retry`, `release` and `remove`.
 
 use chrono::{DateTime, Utc};
 use clap::Args;
@@ -87,7 +87,7 @@ pub(super) async fn resume(args: ResumeArgs, setting: &Setting) -> Result<()> {
 }
 
 #[derive(Serialize)]
-struct Retried<'a> {
+struct Moved<'a> {
     name: &'a str,
     rows: i64,
 }
@@ -102,12 +102,26 @@ pub(super) async fn retry(args: RetryArgs, setting: &Setting) -> Result<()> {
         let key: Vec<&str> = args.key.iter().map(String::as_str).collect();
         i64::from(client::retry_watched_row(&mut connection, &args.name, &key).await?)
     };
-    setting.output.one(&Retried { name: &args.name, rows }, &rows.to_string(), &args.name)?;
+    setting.output.one(&Moved { name: &args.name, rows }, &rows.to_string(), &args.name)?;
     note(&match (rows, args.key.is_empty()) {
         (0, false) => format!("{url}: nothing is changed: that row has not failed, or somebody has it locked"),
         (1, _) => format!("{url}: 1 row of watch \"{}\" is tried again", args.name),
         _ => format!("{url}: {rows} rows of watch \"{}\" are tried again", args.name),
     });
+    Ok(())
+}
+
+pub(super) async fn release(args: RetryArgs, setting: &Setting) -> Result<()> {
+    let url = setting.database()?;
+    let mut connection = setting.connect(&url).await?;
+    let rows = if args.key.is_empty() {
+        client::release_rows(&mut connection, &args.name, args.max.cast_signed()).await?
+    } else {
+        let key: Vec<&str> = args.key.iter().map(String::as_str).collect();
+        i64::from(client::release_row(&mut connection, &args.name, &key).await?)
+    };
+    setting.output.one(&Moved { name: &args.name, rows }, &rows.to_string(), &args.name)?;
+    note(&format!("{url}: {rows} rows of watch \"{}\" that no worker had are taken anew", args.name));
     Ok(())
 }
 

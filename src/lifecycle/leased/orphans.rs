@@ -2,7 +2,7 @@
 //!
 //! **In** claims whose claimant is not a live worker, and claims of this worker that it does not hold. **Out** verdicts
 //! for `finish`: `WorkerLost` for the ones, which counts the crash and gives a row up at its third; `GivenBack` for
-//! the others, which never started. **Lock** none. **Crash** the next look, of any worker, finds the same claims.
+//! the others, which never started, and for what a worker held that was executing something else alone. **Lock** none. **Crash** the next look, of any worker, finds the same claims.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -33,6 +33,8 @@ pub struct Orphan {
     claimed_by: i32,
     attempt: i32,
     crashes: i16,
+    /// It had not begun: its worker ran something else, alone.
+    spared: bool,
 }
 
 /// Up to 200 claims whose claimant is not a live worker.
@@ -56,6 +58,7 @@ impl Orphan {
             claimed_by: row.try_get(5)?,
             attempt: row.try_get(6)?,
             crashes: row.try_get(7)?,
+            spared: row.try_get(8)?,
         })
     }
 
@@ -71,6 +74,7 @@ impl Orphan {
         if plan.steps[step].statements.width() != self.key.len() {
             return None;
         }
+        let event = if self.spared { Event::GivenBack } else { event };
         let retry = match event {
             Event::WorkerLost => plan.steps[step].step.retry.clone(),
             _ => RetryPolicy::default(),

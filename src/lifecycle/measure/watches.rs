@@ -29,10 +29,15 @@ const BOUNDS: &str = "select set_config('statement_timeout', '250ms', true), set
 
 /// One watch. What could not be read, or is not known, is `None`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct WatchValues {
     /// Its name.
     pub name: String,
-    /// Rows in a state from which they are taken, as far as they were counted.
+    /// Whether nobody takes its rows.
+    pub paused: bool,
+    /// How many of its states have waiting rows that could not be counted.
+    pub uncounted: i64,
+    /// Rows in a state from which they are taken and that its filter lets through, as far as they were counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending: Option<i64>,
     /// How long the oldest of them has been there, in seconds; 0 if there is none.
@@ -40,36 +45,39 @@ pub struct WatchValues {
     pub oldest_pending: Option<f64>,
 }
 
-/// Reads the watches, by name; those that cannot be read are left out.
+/// Reads the watches, by name. Of one whose table cannot be read only that is known.
 ///
 /// `conn` is in a transaction.
 pub(super) async fn watches(conn: &mut PgConnection, now: Option<DateTime<Utc>>) -> sqlx::Result<Vec<WatchValues>> {
-    let mut names: Vec<String> = sqlx::query_scalar(WATCHES).bind(WATCHES_MAX).fetch_all(&mut *conn).await?;
-    fastrand::shuffle(&mut names);
-    let (began, mut values) = (Instant::now(), Vec::with_capacity(names.len()));
-    for name in names {
+    let mut found: Vec<(String, bool, i64)> = sqlx::query_as(WATCHES).bind(WATCHES_MAX).fetch_all(&mut *conn).await?;
+    fastrand::shuffle(&mut found);
+    let (began, mut values) = (Instant::now(), Vec::with_capacity(found.len()));
+    for (name, paused, states) in found {
         if began.elapsed() > ALL {
             break;
         }
-        values.extend(watch(conn, name, now).await?);
+        let (pending, oldest_pending, uncounted) = watch(conn, &name, now).await?.unwrap_or((None, None, states));
+        values.push(WatchValues { name, paused, uncounted, pending, oldest_pending });
     }
     values.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     Ok(values)
 }
 
-async fn watch(conn: &mut PgConnection, name: String, now: Option<DateTime<Utc>>) -> sqlx::Result<Option<WatchValues>> {
+type Counted = (Option<i64>, Option<f64>, i64);
+
+/// `None`: its table could not be read.
+async fn watch(conn: &mut PgConnection, name: &str, now: Option<DateTime<Utc>>) -> sqlx::Result<Option<Counted>> {
     let mut attempt = conn.begin().await?;
     sqlx::query(BOUNDS).execute(&mut *attempt).await?;
-    let read: sqlx::Result<Option<(Option<i64>, Option<f64>)>> =
-        sqlx::query_as(WATCH).bind(&name).bind(ROWS_MAX).bind(now).fetch_optional(&mut *attempt).await;
+    let read: sqlx::Result<Option<Counted>> =
+        sqlx::query_as(WATCH).bind(name).bind(ROWS_MAX).bind(now).fetch_optional(&mut *attempt).await;
     // also after success: the lock on the table and the settings go with it
     attempt.rollback().await?;
     match read {
-        Ok(found) => Ok(found.map(|(pending, oldest_pending)| WatchValues { name, pending, oldest_pending })),
         Err(sqlx::Error::Database(error)) => {
             tracing::debug!(watch = name, %error, "the rows of a watch could not be counted");
             Ok(None)
         }
-        Err(error) => Err(error),
+        read => read,
     }
 }

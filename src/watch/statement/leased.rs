@@ -68,8 +68,8 @@ impl Leased {
             "with taken (key, place, shown) as materialized (
     {take}
 ), claims as (
-    insert into watchbell.watch_claims as c (watch_id, key, step, claimed_by, claimed_at, fence, attempt)
-    select {watch}, x.key, {step}, {worker}, (select watchbell.instant()), 1, 1 from taken x
+    insert into watchbell.watch_claims as c (watch_id, key, step, claimed_by, claimed_at, fence, attempt, began_at)
+    select {watch}, x.key, {step}, {worker}, i.now, 1, 1, i.now from taken x, (select watchbell.instant() as now offset 0) i
     where (select w.state = 'running' and w.lease_until > watchbell.instant()
            from watchbell.workers w where w.id = {worker})
       and (select w.paused_at is null and w.version = {version} from watchbell.watches w where w.id = {watch})
@@ -77,6 +77,7 @@ impl Leased {
     set step = excluded.step, claimed_by = excluded.claimed_by, claimed_at = excluded.claimed_at, fence = c.fence + 1,
         id = case when c.step = excluded.step then c.id else excluded.id end,
         attempt = case when c.step = excluded.step then c.attempt + 1 else 1 end,
+        began_at = case when c.step = excluded.step then c.began_at else excluded.began_at end,
         crashes = case when c.step = excluded.step then c.crashes else 0 end,
         data = case when c.step = excluded.step then c.data end,
         error = case when c.step = excluded.step then c.error end

@@ -115,7 +115,7 @@ impl RowJournal {
         let change = Change {
             worker: Some(worker),
             key: Some(failure.key.to_string()),
-            attempt: Some(failure.attempt()),
+            attempt: Some(failure.attempt),
             again_in: delay,
             error,
             ..Change::of(watch, planned)

@@ -6,10 +6,10 @@ use tokio::time::{self, Instant};
 
 use super::{
     super::{
-        leased::take,
+        leased::{Brought, take},
         session::{DEADLINE, within},
     },
-    step::{Rest, Step},
+    step::{Rest, Step, is_refused},
 };
 use crate::{lifecycle::leased::Cursor, metrics};
 
@@ -27,18 +27,29 @@ pub(super) async fn work(step: Step) {
             time::sleep(NO_ROOM).await;
             continue;
         }
-        let began = Instant::now();
+        let (began, ends) = (Instant::now(), shared.quiet.ends());
         let looked = look(&step, &mut cursor).await;
         metrics::watch_poll(&step.plan.watch.name, began.elapsed());
         match looked {
-            Ok(Ok((_, true))) => continue,
-            Ok(Ok((0, false))) => rest.in_vain(began.elapsed()),
+            Ok(Ok(Brought { again: true, .. })) => continue,
+            Ok(Ok(Brought { rows: 0, looked, .. })) => {
+                rest.in_vain(began.elapsed());
+                if looked {
+                    step.looked_in_vain(ends);
+                }
+            }
             Ok(Ok(_)) => rest.brought(),
-            Ok(Err(wait)) => rest.exactly(wait),
+            Ok(Err(wait)) => {
+                rest.exactly(wait);
+                step.delayed_by_rate(ends).await;
+            }
             Err(error) => {
                 shared.abandoned.notify_one(); // a claim may have been committed and its reply lost
                 let first = rest.failed();
                 step.complain(&error, first).await;
+                if rest.is_hopeless() && is_refused(&error) {
+                    step.looked_in_vain(ends);
+                }
             }
         }
         if shared.room_for_rows() == 0 {
@@ -48,8 +59,9 @@ pub(super) async fn work(step: Step) {
     }
 }
 
-/// One look: how many rows it brought, and whether to look again at once; or how long the rate lets none start.
-async fn look(step: &Step, cursor: &mut Cursor) -> sqlx::Result<Result<(usize, bool), Duration>> {
+/// One look; or how long the rate lets no row start.
+async fn look(step: &Step, cursor: &mut Cursor) -> sqlx::Result<Result<Brought, Duration>> {
+    let _open = step.all.shared.quiet.open();
     let granted = match step.allowed(step.planned().step.batch).await? {
         Ok(granted) => granted,
         Err(wait) => return Ok(Err(wait)),
@@ -63,5 +75,5 @@ async fn look(step: &Step, cursor: &mut Cursor) -> sqlx::Result<Result<(usize, b
     }
     let rows = brought.as_ref().map_or(0, |brought| brought.rows);
     step.give_back(granted - i64::try_from(rows).unwrap_or(granted)).await?;
-    brought.map(|brought| Ok((brought.rows, brought.again)))
+    brought.map(Ok)
 }

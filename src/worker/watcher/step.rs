@@ -2,13 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    sync::Notify,
-    time::{self, Instant},
-};
+use sqlx::AssertSqlSafe;
+use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    super::quiet::Bell,
     Site,
     doze::{self, Doze},
 };
@@ -22,6 +21,8 @@ const SOON: Duration = Duration::from_millis(20);
 /// After an error; doubles.
 const AGAIN: Duration = Duration::from_millis(100);
 const AGAIN_MAX: Duration = Duration::from_secs(30);
+/// Failed looks in a row for which a worker that works `once` waits.
+const HOPELESS: u32 = 5;
 /// A rest as long as this is worth a wish to be woken.
 const DOZE_FROM: Duration = Duration::from_millis(100);
 
@@ -34,7 +35,7 @@ pub(super) struct Step {
     /// It takes nothing more.
     pub(super) end: CancellationToken,
     /// Wakes each step of the watch: a row may have come.
-    pub(super) wakes: Arc<[Notify]>,
+    pub(super) bells: Arc<[Bell]>,
     /// Asks those who change the table to do so too.
     pub(super) doze: Arc<Doze>,
 }
@@ -47,9 +48,30 @@ impl Step {
     /// Rows of this step ended: wakes the steps that begin where it leads.
     pub(super) fn lead_on(&self) {
         let own = &self.planned().step;
-        let next = self.plan.steps.iter().zip(&*self.wakes);
+        let next = self.plan.steps.iter().zip(&*self.bells);
         let next = next.filter(|(other, _)| [&own.to, &own.error].contains(&&other.step.from));
-        next.for_each(|(_, wake)| wake.notify_one());
+        next.for_each(|(_, bell)| bell.wake.notify_one());
+    }
+
+    /// A look that began after so many ends of work brought nothing that may start now.
+    pub(super) fn looked_in_vain(&self, ends: u64) {
+        self.all.shared.looked_in_vain(&self.bells[self.step], ends);
+    }
+
+    /// The rate lets no row start now: a worker that works `once` waits for that as long as there is a row.
+    pub(super) async fn delayed_by_rate(&self, ends: u64) {
+        if self.all.shared.config.once && matches!(self.has_row().await, Ok(false)) {
+            self.looked_in_vain(ends);
+        }
+    }
+
+    /// Whether there is a row that could be taken; none is.
+    async fn has_row(&self) -> sqlx::Result<bool> {
+        let take = self.planned().statements.take_keys(&1, false);
+        let mut look = self.all.own.begin().await?;
+        let found = sqlx::query(AssertSqlSafe(take)).persistent(false).fetch_optional(&mut *look).await?;
+        look.rollback().await?;
+        Ok(found.is_some())
     }
 
     /// How many rows may start now, up to `want`. Without a rate, all of them.
@@ -89,6 +111,12 @@ impl Step {
             tracing::debug!(watch = self.plan.watch.name, %error, "it could not be marked for planning");
         }
     }
+}
+
+/// Whether the database is there and says no.
+pub(super) fn is_refused(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| !code.starts_with("57P") && !code.starts_with("08"))
 }
 
 /// How long a step rests: little while rows come, up to its poll interval while none do.
@@ -132,6 +160,11 @@ impl Rest {
         self.pause = self.pause.min(pause);
     }
 
+    /// It has failed so often in a row that nobody is to wait for it.
+    pub(super) fn is_hopeless(&self) -> bool {
+        self.failures >= HOPELESS
+    }
+
     pub(super) fn exactly(&mut self, pause: Duration) {
         (self.pause, self.idle) = (pause, false);
     }
@@ -159,7 +192,7 @@ impl Rest {
                 }
             }
             let part = until.min(Instant::now() + doze::AGAIN);
-            if time::timeout_at(part, step.wakes[step.step].notified()).await.is_ok() {
+            if time::timeout_at(part, step.bells[step.step].wake.notified()).await.is_ok() {
                 return true;
             }
         }

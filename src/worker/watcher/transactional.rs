@@ -1,15 +1,25 @@
 //! A step in transactional mode: batches, one after the other, and several side by side while there is much to do.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     task::JoinSet,
     time::{self, Instant},
 };
 
-use super::step::{Rest, Step};
+use super::{
+    super::row_event::Failed,
+    step::{Rest, Step, is_refused},
+};
 use crate::{
-    lifecycle::transact::{Ask, Line, Worked, transact},
+    lifecycle::{
+        transact::{Ask, Line, Worked, transact},
+        watch_crashed::{self, Hand},
+    },
     metrics,
 };
 
@@ -26,6 +36,9 @@ struct Lanes {
     step: Step,
     line: Arc<Line>,
     free: BTreeSet<i16>,
+    /// Lanes whose transaction broke, and the worker's number then: what they had noted may stand, and would be charged
+    /// when this worker ends, long after those rows have moved on.
+    broken: BTreeMap<i16, i32>,
     /// How many may be open now.
     width: usize,
     /// Rows in a batch; fewer after one that took too long.
@@ -40,9 +53,11 @@ struct Lanes {
 /// What a lane's task brings back.
 struct Back {
     lane: i16,
-    behind: bool,
-    took: Duration,
     worker: i32,
+    behind: bool,
+    /// How many ends of work there had been when it began.
+    ends: u64,
+    took: Duration,
     worked: sqlx::Result<Result<Worked, Duration>>,
 }
 
@@ -54,6 +69,7 @@ pub(super) async fn work(step: Step) {
         rest: Rest::of(&step),
         line: Arc::new(line),
         free: (0..LANES_MAX as i16).collect(),
+        broken: BTreeMap::new(),
         width: 1,
         rows: step.planned().step.batch,
         place: None,
@@ -65,6 +81,9 @@ pub(super) async fn work(step: Step) {
     loop {
         let ends = lanes.step.end.is_cancelled();
         while !ends && lanes.at_once && open.len() < lanes.width && lanes.step.all.shared.may_claim() {
+            if !lanes.forget_broken().await {
+                break;
+            }
             lanes.start(&mut open);
         }
         match open.join_next().await {
@@ -76,7 +95,10 @@ pub(super) async fn work(step: Step) {
                 lanes.rest.failed();
                 lanes.at_once = false;
             }
-            None if ends => break,
+            None if ends => {
+                lanes.forget_broken().await;
+                break;
+            }
             None => {
                 lanes.rest.rest(&lanes.step, LEAST).await;
                 lanes.at_once = true;
@@ -101,12 +123,34 @@ impl Lanes {
             behind: self.place.clone(),
             stop: self.step.all.shared.watches.force.clone(),
         };
-        let (step, line) = (self.step.clone(), Arc::clone(&self.line));
+        let (step, line, worker) = (self.step.clone(), Arc::clone(&self.line), ask.worker);
         open.spawn(async move {
-            let (began, behind, worker) = (Instant::now(), ask.behind.is_some(), ask.worker);
+            let quiet = &step.all.shared.quiet;
+            let (began, behind, ends) = (Instant::now(), ask.behind.is_some(), quiet.ends());
+            let open = quiet.open();
             let worked = batch(&step, &line, ask).await;
-            Back { lane, behind, took: began.elapsed(), worker, worked }
+            match &worked {
+                Ok(Err(_)) | Ok(Ok(Worked { taken: 0, .. })) => {}
+                _ => quiet.ended(),
+            }
+            drop(open);
+            Back { lane, worker, behind, ends, took: began.elapsed(), worked }
         });
+    }
+
+    /// Deletes what broken batches had noted. False: the database does not let it, now.
+    async fn forget_broken(&mut self) -> bool {
+        let (watch, step) = (self.step.plan.watch.id, &self.step.planned().step.from);
+        while let Some((&lane, &worker)) = self.broken.first_key_value() {
+            if let Err(error) = watch_crashed::over(&self.step.all.own, Hand { worker, watch, step, lane }).await {
+                tracing::debug!(watch, step, %error, "what a broken batch had noted could not be deleted; trying again");
+                self.rest.failed();
+                self.at_once = false;
+                return false;
+            }
+            self.broken.remove(&lane);
+        }
+        true
     }
 
     async fn take_in(&mut self, back: Back) {
@@ -116,12 +160,14 @@ impl Lanes {
             Ok(Err(wait)) => {
                 self.rest.exactly(wait);
                 (self.at_once, self.width) = (false, 1);
-                return;
+                return self.step.delayed_by_rate(back.ends).await;
             }
             Err(error) => {
+                self.broken.insert(back.lane, back.worker);
                 (self.at_once, self.width, self.place) = (false, 1, None);
                 let first = self.rest.failed();
-                return self.step.complain(&error, first).await;
+                self.step.complain(&error, first).await;
+                return self.pass_over_if(is_refused(&error));
             }
         };
         let (all, step) = (&self.step.all, &self.step.planned().step);
@@ -132,17 +178,26 @@ impl Lanes {
         for (status, rows) in [("normal", worked.done), ("failed", worked.failed), ("retried", worked.retried)] {
             metrics::watch_rows(&watch.name, status, rows.try_into().unwrap_or(0));
         }
+        for failure in &worked.failures {
+            if let Some(error) = failure.message() {
+                let (key, attempt, again_in) = (&failure.key.0, failure.attempt, failure.again_in());
+                let row = Failed { key, attempt, error, again_in };
+                all.shared.observer.row_failed(|| row.event(&self.line.plan, self.step.planned()));
+            }
+        }
         if worked.broken {
             tracing::warn!(watch = self.step.plan.watch.name, step = step.from, "its statement cannot be executed");
             self.step.replan().await;
             self.rest.failed();
             (self.at_once, self.width) = (false, 1);
+            self.pass_over_if(true);
         } else if worked.too_many {
             self.rows = (self.rows / 2).max(1);
             (self.at_once, self.width) = (true, 1);
         } else if worked.crowded {
             self.rest.exactly(CROWDED.mul_f64(0.5 + fastrand::f64()));
             (self.at_once, self.width) = (false, 1);
+            self.step.looked_in_vain(back.ends);
         } else if worked.full {
             self.rows = (self.rows * 2).min(step.batch);
             self.place = worked.place;
@@ -152,10 +207,24 @@ impl Lanes {
             // from behind a place there was no more: what lies before it has not been looked at lately
             (self.at_once, self.width, self.place) = (back.behind, 1, None);
             self.front_at = Instant::now() + FRONT_EVERY;
-            if worked.taken > 0 { self.rest.brought() } else { self.rest.in_vain(back.took) }
+            if worked.taken > 0 {
+                self.rest.brought();
+            } else {
+                self.rest.in_vain(back.took);
+                if !back.behind {
+                    self.step.looked_in_vain(back.ends);
+                }
+            }
         }
         if worked.done + worked.failed > 0 {
             self.step.lead_on();
+        }
+    }
+
+    /// Nobody is to wait for a step that does nothing but fail, if the fault is not the connection's.
+    fn pass_over_if(&self, is_refused: bool) {
+        if is_refused && self.rest.is_hopeless() {
+            self.step.looked_in_vain(self.step.all.shared.quiet.ends());
         }
     }
 }

@@ -59,6 +59,20 @@ async fn every_query_for_the_database_brings_rows_of_the_kind_its_panel_draws() 
         scene.end(&run, event).await;
     }
     scene.claim_one_of(&mut worker).await;
+    // a watch with a row that waits, one that is stuck, and what became of others
+    scene
+        .psql(
+            "create table hosts (id bigint primary key, status text not null default 'pending', since timestamptz default now()); \
+             insert into hosts (id, status) values (1, 'pending'), (2, 'busy'); \
+             set client_min_messages = error; \
+             insert into watchbell.watches (name, table_name, handler, via_state, since_column) \
+             values ('hosts', 'hosts', 'mail', 'busy', 'since'); \
+             insert into watchbell.watch_totals (watch_id, step, worker_id, done, failed) select id, 'pending', 1, 3, 1 \
+             from watchbell.watches; \
+             insert into watchbell.watch_errors (watch_id, key, step, attempt, kind, message) \
+             select id, '{7}', 'pending', 1, 'error', 'no' from watchbell.watches",
+        )
+        .await;
     let mut problems = vec![];
     for query in board().variable_queries() {
         let rows = sqlx::query(AssertSqlSafe(query.clone())).fetch_all(&scene.database.pool).await.unwrap();

@@ -16,9 +16,10 @@ use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgPoolOptions;
 use tokio::signal::unix::{SignalKind, signal};
 use watchbell::worker::Config;
-use watchbell::{Context, HandlerResult, Row, Rows, Tx, Worker, once, seconds};
+use watchbell::{Context, HandlerResult, Tx, Worker, once, seconds};
 
 use super::journal::{Journal, note};
+use super::row_handlers;
 
 const ORDERS: &str = "WATCHBELL_TEST_WORKER";
 
@@ -35,6 +36,7 @@ pub struct Orders {
     pub settle: Duration,
     pub drain_timeout: Duration,
     pub grace: Duration,
+    pub watch_transaction: Duration,
     /// Schedules that it declares at its start; each fires once, so many seconds after its first declaration.
     pub declares: Vec<(String, u64)>,
 }
@@ -51,6 +53,7 @@ impl Orders {
             settle: Duration::from_millis(500),
             drain_timeout: Duration::from_secs(20),
             grace: Duration::from_secs(1),
+            watch_transaction: Duration::from_secs(5),
             declares: vec![],
         }
     }
@@ -64,18 +67,18 @@ impl Orders {
         config.settle = self.settle;
         config.drain_timeout = self.drain_timeout;
         config.grace = self.grace;
+        config.watch_transaction = self.watch_transaction;
         config
     }
 
     /// The worker itself, in whichever process: `work` notes its start and end; `fail` its failure, so many times;
-    /// `crash` aborts its process; `effect` writes a row in its run's transaction, `effect_row` and `effect_rows`
-    /// for rows of a watch.
+    /// `crash` aborts its process; `effect` writes a row in its run's transaction. [`row_handlers`] are for watches.
     pub fn worker(&self) -> watchbell::worker::Builder {
         let pool = PgPoolOptions::new().max_connections(4).connect_lazy(&self.url).unwrap();
         let (work, crash, effect) = (self.journal.clone(), self.journal.clone(), self.journal.clone());
         let host = self.journal.clone();
         let (fail, declared) = (self.journal.clone(), self.journal.clone());
-        let worker = Worker::builder(pool).config(self.config());
+        let worker = Worker::builder(pool.clone()).config(self.config());
         let worker = self.declares.iter().fold(worker, |worker, (name, after_s)| {
             let journal = declared.clone();
             worker.schedule(name, once(seconds(*after_s)), move |ctx: Context| {
@@ -83,7 +86,7 @@ impl Orders {
                 std::future::ready(HandlerResult::Ok(()))
             })
         });
-        worker
+        let worker = worker
             .handler("fail", move |task: Flaky, ctx: Context| {
                 let journal = fail.clone();
                 async move {
@@ -140,21 +143,8 @@ impl Orders {
                     tokio::time::sleep(task.takes(&ctx)).await;
                     HandlerResult::Ok(())
                 }
-            })
-            .transactional("effect_rows", |mut tx: Tx, rows: Rows<Watched>| async move {
-                let hosts: Vec<i64> = rows.iter().map(|row| row.id).collect();
-                let insert = sqlx::query("insert into effects (host, worker) select unnest($1::bigint[]), $2");
-                insert.bind(hosts).bind(std::process::id().to_string()).execute(&mut *tx).await?;
-                HandlerResult::Ok(())
-            })
-            .transactional("effect_row", |mut tx: Tx, row: Row<Watched>| async move {
-                let insert = sqlx::query("insert into effects (host, worker) values ($1, $2)");
-                insert.bind(row.id).bind(std::process::id().to_string()).execute(&mut *tx).await?;
-                if row.name.as_deref() == Some("deadly") {
-                    die();
-                }
-                HandlerResult::Ok(())
-            })
+            });
+        row_handlers::add(worker, &pool)
     }
 }
 
@@ -177,13 +167,6 @@ impl Task {
     fn takes(&self, ctx: &Context) -> Duration {
         Duration::from_millis(if ctx.attempt() == 1 { self.ms } else { self.again_ms })
     }
-}
-
-/// What `effect_row` reads of its row.
-#[derive(Deserialize)]
-struct Watched {
-    id: i64,
-    name: Option<String>,
 }
 
 /// Typed as a handler's end, which it never reaches.

@@ -12,16 +12,16 @@ use super::{Database, Scene};
 /// How long anything may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// An empty table `hosts` with an index for its pending rows, and a table of effects.
+pub const TABLES: &str =
+    "create table hosts (id bigint primary key, name text, status text not null default 'pending', since timestamptz);
+    create index hosts_pending on hosts (id) where status = 'pending';
+    create table effects (host bigint not null, step text, worker text, at timestamptz default clock_timestamp())";
+
 /// A table `hosts` with this many rows that are pending, an index for them, and a table of effects.
 pub async fn hosts(rows: u32) -> Scene {
     let mut scene = Scene::new().await;
-    scene
-        .psql(
-            "create table hosts (id bigint primary key, name text, status text not null default 'pending', since timestamptz);
-             create index hosts_pending on hosts (id) where status = 'pending';
-             create table effects (host bigint not null, worker text, at timestamptz default clock_timestamp())",
-        )
-        .await;
+    scene.psql(TABLES).await;
     scene.psql(format!("insert into hosts (id, name) select i, 'host ' || i from generate_series(1, {rows}) i")).await;
     scene.psql("analyze hosts").await;
     scene

@@ -175,6 +175,15 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
+/// What the database said. The driver adds the line of the server's own source where it was raised, which tells a user
+/// nothing.
+pub(crate) fn said(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(answer) => answer.message().to_owned(),
+        other => other.to_string(),
+    }
+}
+
 /// Whether the database said that a partition for the row does not exist (a missing day).
 pub(crate) fn is_missing_day(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(e) if e.code().as_deref() == Some("23514") && e.message().starts_with("no partition of relation"))

@@ -59,8 +59,8 @@ pub(crate) use registry::{Boxed, Work};
 pub use registry::{Handler, IntoHandler, Registry};
 #[doc(hidden)]
 pub use rows::StatementOver;
-pub(crate) use rows::Taken;
 pub use rows::{Row, Rows};
+pub(crate) use rows::{Taken, shown_key};
 pub use transactional::{IntoTransactionalHandler, TransactionalHandler, Tx};
 
 /// Longest handler name, in bytes.

@@ -126,8 +126,9 @@ impl Key {
 }
 
 impl std::fmt::Display for Key {
+    /// One column as it is, several as a list in brackets: `(resnet, 3)`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0.join(", "))
+        f.write_str(&crate::handler::shown_key(&self.0))
     }
 }
 

@@ -80,6 +80,24 @@ fn screen(setting: &Setting, url: &str, report: &StatusReport) -> String {
     part(
         &mut text,
         setting,
+        "Watches",
+        &report.watches,
+        WORKERS,
+        &[
+            ("NAME", |row| row.name.clone()),
+            ("STATUS", |row| row.status.clone()),
+            ("WAITING", |row| {
+                row.waiting.map(|n| format!("{n}{}", if row.capped { "+" } else { "" })).unwrap_or_default()
+            }),
+            ("WORKING", |row| row.in_work.to_string()),
+            ("FAILED", |row| row.failed.map(|n| n.to_string()).unwrap_or_default()),
+            ("ERRORS IN 1H", |row| row.errors.map(|n| n.to_string()).unwrap_or_default()),
+            ("OLDEST", |row| row.waits_for.map(whole_seconds).unwrap_or_default()),
+        ],
+    );
+    part(
+        &mut text,
+        setting,
         "Next fires",
         &report.upcoming,
         ROWS,

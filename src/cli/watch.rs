@@ -5,6 +5,7 @@ mod definition;
 mod show;
 mod steer;
 mod test;
+mod wake;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,8 @@ pub(super) enum Verb {
     Retry(steer::RetryArgs),
     /// Put rows that stand at a via state although no worker has them back to where they came from.
     Release(steer::RetryArgs),
+    /// Have new rows wake sleeping workers at once, by a trigger on the table, or no more.
+    Wake(wake::WakeArgs),
     /// Delete watches; the rows of their tables stay as they are.
     Remove(steer::RemoveArgs),
 }
@@ -66,6 +69,7 @@ pub(super) async fn run(verb: Verb, setting: &Setting) -> Result<ExitCode> {
         Verb::Resume(args) => steer::resume(args, setting).await?,
         Verb::Retry(args) => steer::retry(args, setting).await?,
         Verb::Release(args) => steer::release(args, setting).await?,
+        Verb::Wake(args) => wake::wake(args, setting).await?,
         Verb::Remove(args) => steer::remove(args, setting).await?,
     }
     Ok(ExitCode::SUCCESS)

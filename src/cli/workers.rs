@@ -200,7 +200,10 @@ async fn wait(connection: &mut PgConnection, workers: &[WorkerRow], limit: Optio
                 break;
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                note(&format!("worker {} is {} still, with {} runs; stopped waiting", now.id, now.state, now.running));
+                note(&format!(
+                    "worker {} is {} still, with {} runs and rows; stopped waiting",
+                    now.id, now.state, now.running
+                ));
                 return Ok(ExitCode::from(exit::TIMED_OUT));
             }
             sleep(PAUSE).await;

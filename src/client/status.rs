@@ -8,6 +8,7 @@ use sqlx::{Connection, Row};
 use super::attention::{AttentionRow, attention};
 use super::queue_list::{QueueRow, queues};
 use super::schedule_list::{elapsed, words};
+use super::status_watches::{WatchLoadRow, watches};
 use super::worker_list::{WorkerRow, workers};
 use crate::db::Named;
 use crate::error::Result;
@@ -44,6 +45,8 @@ pub struct StatusReport {
     pub workers: Vec<WorkerRow>,
     /// Queues by name.
     pub queues: Vec<QueueRow>,
+    /// Watches by name, at most 100.
+    pub watches: Vec<WatchLoadRow>,
     /// What fires next, at most 100.
     pub upcoming: Vec<UpcomingRow>,
     /// What runs, the longest first, at most 100.
@@ -176,6 +179,7 @@ pub async fn status(connection: &mut PgConnection) -> Result<StatusReport> {
         at: server.try_get("at").named()?,
         workers: workers(&mut *tx, false).await?,
         queues: queues(&mut *tx).await?,
+        watches: watches(&mut tx, ROWS_MAX).await?,
         upcoming: rows(&mut tx, include_str!("../sql/client/status_upcoming.sql"), upcoming).await?,
         running: rows(&mut tx, include_str!("../sql/client/status_running.sql"), running).await?,
         failures: rows(&mut tx, include_str!("../sql/client/status_failures.sql"), failure).await?,

@@ -41,7 +41,7 @@ pub struct WatchRow {
     pub since_column: Option<String>,
     /// What is done with rows of which state.
     pub steps: Vec<WatchStep>,
-    /// What the handlers get beside the row: a JSON object.
+    /// What the handlers get beside the row: a JSON object; `null` for a login that may not see it.
     pub payload: Box<RawValue>,
     /// `auto`, `transactional` or `leased`.
     pub mode: String,
@@ -100,6 +100,8 @@ pub struct WatchRow {
     pub created_at: DateTime<Utc>,
     /// When its definition last changed.
     pub updated_at: DateTime<Utc>,
+    /// The table has a trigger by which sleeping workers learn of new rows at once.
+    pub wakes: bool,
     /// Rows that a worker has under a lease.
     pub in_work: i64,
     /// Rows that wait for another attempt.
@@ -192,6 +194,7 @@ impl WatchRow {
             version: row.try_get("version")?,
             created_at: row.try_get("created_at")?,
             updated_at: row.try_get("updated_at")?,
+            wakes: row.try_get("wakes")?,
             in_work: row.try_get("in_work")?,
             waiting: row.try_get("waiting")?,
             capped: row.try_get("capped")?,

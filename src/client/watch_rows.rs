@@ -140,7 +140,7 @@ pub async fn test_watch(executor: impl PgExecutor<'_>, watch: &str, sample: i32)
 /// use watchbell::client::{WatchError, watch_errors};
 ///
 /// for WatchError { at, key, message, .. } in watch_errors(&pool, "hosts", None, 20).await? {
-///     println!("{at} {key}: {message}");
+///     println!("{at} {}: {message}", key.join("/"));
 /// }
 /// # Ok(())
 /// # }
@@ -148,8 +148,8 @@ pub async fn test_watch(executor: impl PgExecutor<'_>, watch: &str, sample: i32)
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct WatchError {
-    /// The row's key columns as text, in order, with commas between.
-    pub key: String,
+    /// The row's key columns as text, in order.
+    pub key: Vec<String>,
     /// The state that the row was taken from.
     pub step: String,
     /// Which attempt.
@@ -162,6 +162,8 @@ pub struct WatchError {
     pub message: String,
     /// When.
     pub at: DateTime<Utc>,
+    /// When the row is tried again, if it waits for that.
+    pub again_at: Option<DateTime<Utc>>,
 }
 
 /// Reads the newest errors of a watch, at most `limit`: those of one row by its key, or of the last hour.
@@ -185,6 +187,7 @@ pub async fn watch_errors(
             kind: row.try_get("kind")?,
             message: row.try_get("message")?,
             at: row.try_get("at")?,
+            again_at: row.try_get("again_at")?,
         })
     };
     rows.iter().map(read).collect::<Result<_, _>>().named()

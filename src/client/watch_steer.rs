@@ -44,18 +44,22 @@ pub async fn retry_watch(executor: impl PgExecutor<'_>, watch: &str, max: i32) -
 /// As [`retry_watch`], for the row with this key: its key columns as text, in order. False if it has not failed.
 ///
 /// # Errors
-/// As [`retry_watch`]; [`Error::Invalid`](crate::Error::Invalid) for a key of other columns.
+/// As [`retry_watch`]; [`Error::NotFound`](crate::Error::NotFound) if no row has this key;
+/// [`Error::Invalid`](crate::Error::Invalid) for one of another number of columns, or a value that is not of its
+/// column's type.
 pub async fn retry_watched_row(executor: impl PgExecutor<'_>, watch: &str, key: &[&str]) -> Result<bool> {
     let call = sqlx::query_scalar("select watchbell.retry_watch($1, $2) > 0").bind(watch).bind(key);
-    match call.fetch_one(executor).await {
-        // a part that is no value of its column's type
-        Err(sqlx::Error::Database(refusal))
-            if refusal.code().is_some_and(|code| code.starts_with("22") && code != "22023") =>
-        {
-            Err(Error::invalid(format!("key {} of watch \"{watch}\"", key.join(", ")), refusal.message()))
-        }
-        answered => answer("watch", watch, answered),
+    let result = call.fetch_one(executor).await;
+    let is_of_row = |error: &sqlx::Error| {
+        let answer = error.as_database_error();
+        answer
+            .is_some_and(|answer| answer.code().as_deref() == Some("P0002") && answer.message().contains("no row of "))
+    };
+    if result.as_ref().is_err_and(is_of_row) {
+        let name = key.join(", ");
+        return Err(Error::NotFound { kind: "row", name, hint: format!(" in the table of watch \"{watch}\"") });
     }
+    answer("watch", watch, result)
 }
 
 /// Puts rows that stand at a `via` state although no worker has them back to the state they were taken from, at most
@@ -100,7 +104,10 @@ pub async fn unwake_watch(executor: impl PgExecutor<'_>, watch: &str) -> Result<
     answer("watch", watch, call.fetch_one(executor).await)
 }
 
-/// Deletes a watch; the rows of its table stay as they are.
+/// Deletes a watch, and the trigger of [`wake_watch`] unless another watch of the table is there; the rows of its table
+/// stay as they are.
+///
+/// Who does not own the table deletes the watch alone. A trigger that stays wakes nobody.
 ///
 /// # Errors
 /// [`Error::NotFound`](crate::Error::NotFound) with the nearest name.

@@ -36,9 +36,9 @@ pub struct WorkerRow {
     pub version: String,
     /// `starting`, `running`, `draining` (it ends), `stopped` (in good order) or `dead`.
     pub state: String,
-    /// How many runs it executes at once.
+    /// How many runs, and rows of watches in leased mode, it works on at once.
     pub slots: i32,
-    /// How many runs it has.
+    /// How many of these it has.
     pub running: i64,
     /// Queues it serves; none is all.
     pub queues: Option<Vec<String>>,

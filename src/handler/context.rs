@@ -269,9 +269,14 @@ impl Context {
 
     /// Adds a line to the run's output, stream `log`. Never blocks and never fails the run: like all output
     /// it is cut in the middle where it is longer than the worker's `output_limit`.
+    ///
+    /// Of a row of a watch no output is stored: the line goes to the worker's log, at `debug`, target
+    /// `watchbell::watch`.
     pub fn log(&self, line: impl Into<String>) {
         let mut line = line.into();
-        tracing::debug!(run = self.inner.facts.run_id, attempt = self.attempt(), "{line}");
+        if self.taken().is_none() {
+            tracing::debug!(run = self.inner.facts.run_id, attempt = self.attempt(), "{line}");
+        }
         line.push('\n');
         self.output(Stream::Log, line.as_bytes());
     }
@@ -280,6 +285,8 @@ impl Context {
     ///
     /// Of one attempt the first and the last bytes are kept, together `output_limit` of the worker's
     /// configuration (256 KiB); how many were cut between them is counted. Written at least once a second.
+    ///
+    /// Of a row of a watch nothing is stored: it goes to the worker's log, as with [`log`](Self::log).
     ///
     /// ```
     /// use watchbell::{Context, handler::Stream};
@@ -291,6 +298,8 @@ impl Context {
     pub fn output(&self, stream: Stream, bytes: &[u8]) {
         if let Some(output) = &self.inner.output {
             output.write(stream, bytes);
+        } else if let Some(taken) = self.taken() {
+            taken.log(stream, bytes);
         }
     }
 

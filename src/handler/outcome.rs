@@ -2,6 +2,8 @@
 
 use std::{error::Error as StdError, fmt, time::Duration};
 
+use sqlx::{error::DatabaseError, postgres::PgDatabaseError};
+
 /// How one attempt ended, as the handler sees it.
 ///
 /// ```
@@ -80,19 +82,36 @@ impl fmt::Debug for HandlerError {
 }
 
 impl fmt::Display for HandlerError {
-    /// The error and its causes, separated by `: `, a cause left out where its text is already there.
+    /// The error and its causes, separated by `: `, a cause left out where its text is already there. Of what
+    /// PostgreSQL answered without the line of its own source.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = self.source.to_string();
-        let mut cause = self.source.source();
-        while let Some(error) = cause {
+        let first: &(dyn StdError + 'static) = &*self.source;
+        let mut next = Some(first);
+        while let Some(error) = next {
             let more = error.to_string();
             if !text.contains(&more) {
                 text = format!("{text}: {more}");
             }
-            cause = error.source();
+            if let Some((answer, line)) = answer(error).and_then(|answer| Some((answer.message(), answer.line()?))) {
+                text = text.replace(&format!("{answer} at line {line}"), answer);
+                // its own text is not to be added once more
+                next = None;
+            } else {
+                next = error.source();
+            }
         }
         f.write_str(&text)
     }
+}
+
+/// What PostgreSQL answered, if this error is that answer.
+fn answer<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e PgDatabaseError> {
+    let answer = match error.downcast_ref() {
+        Some(sqlx::Error::Database(answer)) => answer,
+        _ => error.downcast_ref::<Box<dyn DatabaseError>>()?,
+    };
+    answer.try_downcast_ref()
 }
 
 /// An error after which another attempt would not help: the run becomes `failed` at once.

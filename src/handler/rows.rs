@@ -4,7 +4,7 @@ use std::{any::type_name, fmt, ops::Deref};
 
 use serde::de::DeserializeOwned;
 
-use super::{Context, FromContext, HandlerError, fatal};
+use super::{Context, FromContext, HandlerError, fatal, output::Stream};
 
 /// The one row of a watched table that a call is about, read by serde from its columns.
 ///
@@ -92,6 +92,14 @@ fn read<T: DeserializeOwned>(row: &str, ctx: &Context) -> Result<T, HandlerError
     })
 }
 
+/// A row's key for people: one column as it is, several as a list in brackets.
+pub(crate) fn shown_key(key: &[String]) -> String {
+    match key {
+        [one] => one.clone(),
+        several => format!("({})", several.join(", ")),
+    }
+}
+
 /// The rows that a call of a handler is about, and where they come from.
 pub(crate) struct Taken {
     /// The watch's name.
@@ -104,6 +112,25 @@ pub(crate) struct Taken {
     pub(crate) rows: Vec<String>,
     /// Selects them whole, by their keys; takes the number of its first parameter.
     pub(crate) claimed: Box<dyn Fn(usize) -> String + Send + Sync>,
+}
+
+impl Taken {
+    /// What a handler logs about them stands in this span; of several the key of the first, and how many they are.
+    pub(crate) fn span(&self, attempt: i32) -> tracing::Span {
+        let key = self.keys.first().map(|key| shown_key(key));
+        let rows = (self.keys.len() > 1).then_some(self.keys.len());
+        tracing::info_span!(target: "watchbell::watch", "row", watch = self.watch, step = self.step, key, rows, attempt)
+    }
+
+    /// What a handler prints about them goes to the log alone, in that span.
+    pub(super) fn log(&self, stream: Stream, bytes: &[u8]) {
+        if tracing::enabled!(target: "watchbell::watch", tracing::Level::DEBUG) {
+            let text = String::from_utf8_lossy(bytes);
+            for line in text.lines().filter(|line| !line.is_empty()) {
+                tracing::debug!(target: "watchbell::watch", stream = stream.as_str(), "{line}");
+            }
+        }
+    }
 }
 
 impl fmt::Debug for Taken {

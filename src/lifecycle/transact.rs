@@ -96,7 +96,7 @@ pub struct Worked {
     pub too_many: bool,
     /// The handler's statement cannot be executed, whatever the rows: the watch is to be planned anew.
     pub broken: bool,
-    /// What did not succeed, as it was recorded.
+    /// What is recorded of rows whose handlers did not succeed, snoozes too.
     pub failures: Vec<Failure>,
 }
 
@@ -346,10 +346,9 @@ impl<'a> Batch<'a> {
                 return Ok(());
             }
         }
-        self.count();
         let (line, failures) = (self.line, std::mem::take(&mut self.failures));
         let recorded = watch_failed::record_apart(&line.own, &line.plan, self.planned, self.ask.worker, failures);
-        self.worked.failures = recorded.await?;
+        self.count(recorded.await?);
         Ok(())
     }
 
@@ -363,16 +362,15 @@ impl<'a> Batch<'a> {
         if !self.known.is_empty() {
             with_keys(&mut *transaction, statements.forget(), &self.known, statements.width()).await?;
         }
-        self.failures = failures;
-        self.count();
-        self.worked.failures = std::mem::take(&mut self.failures);
+        self.count(failures);
         Ok(())
     }
 
-    fn count(&mut self) {
-        let count = |is: fn(&Failure) -> bool| self.failures.iter().filter(|failure| is(failure)).count() as i64;
+    fn count(&mut self, failures: Vec<Failure>) {
+        let count = |is: fn(&Failure) -> bool| failures.iter().filter(|failure| is(failure)).count() as i64;
         self.worked.failed = count(Failure::gives_up);
         self.worked.retried = count(|failure| failure.is_error() && !failure.gives_up());
+        self.worked.failures = failures;
     }
 }
 

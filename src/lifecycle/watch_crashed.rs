@@ -8,7 +8,7 @@
 //! been deleted by the transaction itself.
 
 use serde_json::Value;
-use sqlx::PgPool;
+use sqlx::{PgPool, Row, postgres::PgRow};
 
 use crate::watch::Key;
 
@@ -42,7 +42,24 @@ pub async fn over<'e>(executor: impl sqlx::PgExecutor<'e>, hand: Hand<'_>) -> sq
     over.execute(executor).await.map(drop)
 }
 
-/// Charges the rows of the dead; answers how many.
-pub async fn charge(own: &PgPool) -> sqlx::Result<u64> {
-    sqlx::query(CRASHED).execute(own).await.map(|done| done.rows_affected())
+/// A row that was charged with a crash.
+#[derive(Debug)]
+pub struct Charged {
+    /// Its watch.
+    pub watch: i64,
+    /// The state that it was taken from.
+    pub step: String,
+    /// The row.
+    pub key: Key,
+    /// How often it has taken its worker down by now.
+    pub crashes: i16,
+}
+
+/// Charges the rows of the dead; answers which.
+pub async fn charge(own: &PgPool) -> sqlx::Result<Vec<Charged>> {
+    let read = |row: &PgRow| {
+        let (watch, step) = (row.try_get(0)?, row.try_get(1)?);
+        Ok(Charged { watch, step, key: Key(row.try_get(2)?), crashes: row.try_get(3)? })
+    };
+    sqlx::query(CRASHED).fetch_all(own).await?.iter().map(read).collect()
 }

@@ -32,10 +32,14 @@ pub struct Failure {
     pub key: Key,
     /// Which attempt, from 1.
     pub attempt: i32,
+    /// What became of the attempt.
+    status: Status,
     /// Tried again after so long; `None`: given up.
     delay_ms: Option<i64>,
     /// What happened, of which kind; a snooze is nothing.
     error: Option<(&'static str, String)>,
+    /// Its table refuses the error state.
+    barred: bool,
 }
 
 impl Failure {
@@ -48,9 +52,23 @@ impl Failure {
         Self {
             key,
             attempt: if unstarted { attempts } else { attempt },
+            status,
             delay_ms: delay.map(|delay| i64::try_from(delay.as_millis()).unwrap_or(i64::MAX / 1_000_000)),
             error,
+            barred: false,
         }
+    }
+
+    /// Whether it was to be given up and its table refuses that.
+    pub fn is_barred(&self) -> bool {
+        self.barred
+    }
+
+    /// What became of the attempt, as of a run's.
+    pub fn verdict(&self) -> Verdict {
+        let delay = self.delay_ms.map(|ms| Duration::from_millis(ms.unsigned_abs()));
+        let unstarted = self.error.is_none() && !self.gives_up();
+        Verdict { status: self.status, delay, unstarted, crashed: false, error: self.error.clone() }
     }
 
     /// Whether it is not tried again.
@@ -75,6 +93,7 @@ impl Failure {
 
     /// Its table does not let it become this: it waits a while, with that reason.
     fn bar(&mut self, state: &str, message: &str) {
+        self.barred = true;
         self.delay_ms = Some(BARRED_MS);
         let (kind, said) = self.error.take().unwrap_or(("error", String::new()));
         self.error = Some((kind, format!("{said}; and it cannot become \"{state}\": {message}")));
@@ -116,7 +135,7 @@ pub async fn record(
 }
 
 /// The same in a transaction of its own, on a connection that handlers do not use: the batch's transaction is gone.
-/// Answers those that were recorded.
+/// Answers those that were recorded: rows that somebody else has meanwhile are not.
 pub async fn record_apart(
     own: &PgPool,
     plan: &Plan,

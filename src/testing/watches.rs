@@ -14,9 +14,9 @@ use crate::handler::Context;
 use crate::lifecycle::execute::{Executed, execute, facts};
 use crate::lifecycle::leased::{self, Became, Cursor};
 use crate::lifecycle::transact::{Ask, Line, Worked, transact};
-use crate::lifecycle::watch_plan::{self, Found};
+use crate::lifecycle::watch_plan::{self, Found, Planner};
 use crate::lifecycle::watch_rate;
-use crate::watch::{Key, Mode, Plan};
+use crate::watch::{Key, Mode, Plan, plan::TRANSACTION_MAX};
 use crate::{Error, Result};
 
 /// Rows of which each has a savepoint of its own, in one transaction.
@@ -103,13 +103,20 @@ impl Engine {
     async fn plan(&mut self, name: &str) -> Result<Option<Arc<Plan>>> {
         let id = self.watch(name).await?.id;
         loop {
-            match watch_plan::plan(&mut self.connection, id, &self.executor.registry, true).await? {
+            let planner = Planner {
+                worker: self.who.worker,
+                registry: &self.executor.registry,
+                transaction_max: TRANSACTION_MAX,
+            };
+            match watch_plan::plan(&mut self.connection, id, &planner, true).await?.0 {
                 Found::Planned(plan) if !plan.watch.paused => return Ok(Some(Arc::from(plan))),
                 Found::Planned(plan) if plan.watch.paused_for == Some(Duration::ZERO) => {
                     watch_plan::resume(&mut self.connection, id).await.named()?;
                 }
                 Found::Planned(_) => return Ok(None),
-                Found::Invalid(reason) => return Err(Error::invalid(format!("watch \"{name}\""), reason)),
+                Found::Unable(why) | Found::Invalid(why) => {
+                    return Err(Error::invalid(format!("watch \"{name}\""), why.reason));
+                }
                 Found::Gone => {
                     return Err(Error::NotFound { kind: "watch", name: name.to_owned(), hint: String::new() });
                 }

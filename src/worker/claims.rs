@@ -86,16 +86,14 @@ async fn pass(
 
 /// Takes back what dead workers had claimed. True: all of it.
 async fn rescue(shared: &Shared, conn: &mut PgConnection) -> sqlx::Result<bool> {
-    let plans = shared.plans();
     loop {
         let orphans = leased::orphans(conn).await?;
         if orphans.is_empty() {
             return Ok(true);
         }
         let found = orphans.len();
-        let settled = end(conn, &plans, orphans, &Event::WorkerLost).await?;
+        let settled = end(shared, conn, orphans, &Event::WorkerLost).await?;
         if settled > 0 {
-            tracing::warn!(rows = settled, "watched rows of dead workers taken back");
             shared.watching.notify_one();
         }
         if settled < found {
@@ -109,14 +107,13 @@ async fn strays(shared: &Shared, conn: &mut PgConnection, seen: &mut HashSet<(i6
     if !shared.may_claim() || shared.backlog.load(Ordering::Relaxed) > 0 {
         return Ok(()); // what it let go may be on its way still
     }
-    let plans = shared.plans();
     let held: Vec<i64> = shared.held_ids().into_iter().map(|id| -id).collect();
     let found = leased::strays(conn, shared.worker(), &held).await?;
     let (known, new): (Vec<_>, Vec<_>) = found.into_iter().partition(|stray| seen.contains(&stray.mark()));
     *seen = new.iter().map(Orphan::mark).collect();
     if !known.is_empty() {
         tracing::warn!(rows = known.len(), "claims of rows whose reply was lost are given back");
-        end(conn, &plans, known, &Event::GivenBack).await?;
+        end(shared, conn, known, &Event::GivenBack).await?;
         shared.watching.notify_one();
     }
     Ok(())
@@ -158,11 +155,11 @@ async fn find_faults(plans: &Plans, conn: &mut PgConnection) {
 }
 
 /// Ends claims; answers how many.
-async fn end(conn: &mut PgConnection, plans: &Plans, orphans: Vec<Orphan>, event: &Event) -> sqlx::Result<usize> {
-    let mut settled = 0;
+async fn end(shared: &Shared, conn: &mut PgConnection, orphans: Vec<Orphan>, event: &Event) -> sqlx::Result<usize> {
+    let (plans, mut settled) = (shared.plans(), 0);
     let mut verdicts: Vec<(Arc<RowClaim>, Finished)> = vec![];
     for orphan in orphans {
-        match orphan.verdict(plans, event.clone()) {
+        match orphan.verdict(&plans, event.clone()) {
             Some(finished) => verdicts.extend(finished.row.clone().map(|row| (row, finished))),
             None if plans.contains_key(&orphan.watch) => {
                 orphan.release(conn, "its watch has no such step any more").await?;
@@ -178,7 +175,11 @@ async fn end(conn: &mut PgConnection, plans: &Plans, orphans: Vec<Orphan>, event
         let batch: Vec<_> = group.iter().map(|(row, finished)| (&**row, finished)).collect();
         let Some((row, _)) = batch.first() else { continue };
         match leased::finish(conn, row.planned(), &batch).await {
-            Ok(became) => settled += became.iter().filter(|became| **became != Became::Held).count(),
+            Ok(became) => {
+                settled += became.iter().filter(|became| **became != Became::Held).count();
+                let moved = group.iter().zip(became).filter(|(_, became)| *became == Became::Moved);
+                moved.for_each(|((row, finished), _)| shared.row_journal.ended(row, finished));
+            }
             Err(error) if crate::error::is_transient(&error) => return Err(error),
             Err(error) => {
                 tracing::error!(watch = row.plan.watch.name, %error, "its claims could not be ended; trying again");

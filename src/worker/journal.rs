@@ -1,13 +1,16 @@
 //! The journal: one event of the log for each change of state, after the database has accepted it.
 //!
 //! Levels, from an operator's chair: `error` wants a person, `warn` tells of a loss that was made good, `info` of
-//! what is seldom and worth knowing, `debug` of each run. The targets `watchbell::run` and `watchbell::schedule`
-//! are for filters. An event whose level is off costs a comparison, and nothing is kept for it.
+//! what is seldom and worth knowing, `debug` of each run. The targets `watchbell::run`, `watchbell::schedule` and
+//! `watchbell::watch` are for filters. An event whose level is off costs a comparison, and nothing is kept for it.
+
+mod rows;
 
 use std::time::Duration;
 
 use tracing::{Level, enabled, event};
 
+pub(super) use self::rows::RowJournal;
 use super::observer::Open;
 use crate::{
     lifecycle::{claim::Claimed, finish::Finished, fire::Acted, rescue::Orphan},
@@ -27,6 +30,7 @@ struct Change<'a> {
 }
 
 /// What becomes of an attempt, as the log tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Kind {
     Finished,
     GivenBack,
@@ -37,6 +41,8 @@ enum Kind {
     Expired,
     Rescued,
     Failed,
+    /// A row that is to be given up, which its table refuses.
+    Barred,
 }
 
 fn kind(verdict: &Verdict) -> Kind {
@@ -57,7 +63,7 @@ fn kind(verdict: &Verdict) -> Kind {
 /// Whether the event for this verdict is heard at all.
 pub(super) fn hears(verdict: &Verdict) -> bool {
     match kind(verdict) {
-        Kind::Failed => enabled!(target: "watchbell::run", Level::ERROR),
+        Kind::Failed | Kind::Barred => enabled!(target: "watchbell::run", Level::ERROR),
         Kind::Rescued | Kind::Expired => enabled!(target: "watchbell::run", Level::WARN),
         Kind::Retried | Kind::Interrupted | Kind::Cancelled => enabled!(target: "watchbell::run", Level::INFO),
         Kind::Finished | Kind::Snoozed | Kind::GivenBack => enabled!(target: "watchbell::run", Level::DEBUG),
@@ -95,7 +101,7 @@ fn changed(change: &Change<'_>) {
         Kind::Cancelled => tell!(INFO, change, "run cancelled"),
         Kind::Expired => tell!(WARN, change, "run expired"),
         Kind::Rescued => tell!(WARN, change, "run taken back"),
-        Kind::Failed => tell!(ERROR, change, "run failed"),
+        Kind::Failed | Kind::Barred => tell!(ERROR, change, "run failed"),
     }
 }
 

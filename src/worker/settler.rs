@@ -15,7 +15,7 @@ use super::{
     shared::{Phase, Shared},
 };
 use crate::{
-    error::{is_missing_day, is_transient},
+    error::{is_missing_day, is_transient, said},
     lifecycle::{
         finish::Finished,
         leased::{Became, RowClaim, finish},
@@ -176,6 +176,7 @@ impl Settler {
                     continue;
                 }
                 Became::Moved => {
+                    self.shared.row_journal.ended(row, &one.finished);
                     let (to, counted) = match verdict.status {
                         Status::Normal => (&row.planned().step.to, Some("normal")),
                         Status::Pending => (&row.planned().step.from, verdict.error.as_ref().map(|_| "retried")),
@@ -218,13 +219,14 @@ impl Settler {
         for mut one in group {
             one.not_before = Instant::now() + pause;
             if !is_transient(error) {
-                let (step, watch) = (&one.row.planned().step, &one.row.plan.watch.name);
-                tracing::error!(watch, key = ?one.row.key(), %error, "the end of a row could not be written");
+                let step = &one.row.planned().step;
                 if one.finished.verdict.status == Status::Normal {
-                    let message = format!("could not be moved to \"{}\": {error}", step.to);
+                    let message = format!("could not be moved to \"{}\": {}", step.to, said(error));
                     let event = Event::Failed { kind: "error", message, after: None };
                     one.finished.verdict = decide(one.row.standing, event, &step.retry);
                     one.not_before = Instant::now();
+                } else {
+                    self.shared.row_journal.barred(&one.row, &one.finished, error);
                 }
             }
             self.waiting.push(one);

@@ -15,7 +15,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Config, observer::Observer, quiet::Quiet, room::Rooms, watcher::Hearsay};
+use super::{Config, journal::RowJournal, observer::Observer, quiet::Quiet, room::Rooms, watcher::Hearsay};
 use crate::{
     handler::{Context, Outlet, StopReason},
     lifecycle::{claim::Claimed, execute::Executor, finish::Finished, register::Identity, rescue::Judgement},
@@ -104,6 +104,8 @@ pub(super) struct Shared {
     pub(super) claiming_rows: tokio::sync::Mutex<()>,
     /// What the watcher is told.
     pub(super) watches: Hearsay,
+    /// Tells what becomes of rows.
+    pub(super) row_journal: RowJournal,
     /// Whether they have nothing left to do.
     pub(super) quiet: Quiet,
     /// Wakes whoever takes rows of watches.
@@ -180,6 +182,7 @@ impl Shared {
             claiming: tokio::sync::Mutex::default(),
             claiming_rows: tokio::sync::Mutex::default(),
             watches: Hearsay::default(),
+            row_journal: RowJournal::default(),
             quiet: Quiet::new(),
             watching: Notify::new(),
             abandoned: Notify::new(),

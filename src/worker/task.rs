@@ -12,7 +12,7 @@ use tracing::Instrument;
 
 use super::{
     alone::Company,
-    journal,
+    journal::{self, RowJournal},
     room::Place,
     shared::{Phase, Shared},
 };
@@ -80,19 +80,23 @@ async fn attempt(shared: &Shared, id: i64, fence: i64) {
     let Some(waited) = waited else { return };
     if !expired(&run, waited) {
         meter.started(&run.trigger, (run.claimed_at - run.run_at).to_std().unwrap_or_default() + waited);
-        if run.row.is_none() {
-            journal::started(&run);
+        match &run.row {
+            None => journal::started(&run),
+            Some(row) => RowJournal::started(&run, row),
         }
         shared.observer.started(&run);
     }
-    let span = tracing::info_span!(
-        "run",
-        id,
-        handler = run.handler,
-        queue = run.queue,
-        attempt = run.attempt,
-        schedule = run.schedule_name
-    );
+    let span = match &run.row {
+        None => tracing::info_span!(
+            "run",
+            id,
+            handler = run.handler,
+            queue = run.queue,
+            attempt = run.attempt,
+            schedule = run.schedule_name
+        ),
+        Some(row) => row.taken.span(run.attempt),
+    };
     let began = Instant::now();
     let executed = execute(&shared.executor, &run, waited, &context).instrument(span).await;
     let took = began.elapsed();

@@ -369,9 +369,14 @@ impl Watcher {
 
     async fn charge_the_dead(&self) {
         match watch_crashed::charge(&self.all.own).await {
-            Ok(0) => {}
+            Ok(rows) if rows.is_empty() => {}
             Ok(rows) => {
-                tracing::warn!(rows, "rows were in the hands of a worker that died: each is tried alone");
+                let plans = self.all.shared.plans();
+                for row in &rows {
+                    let watch = plans.get(&row.watch).map(|plan| plan.watch.name.clone());
+                    let watch = watch.unwrap_or_else(|| row.watch.to_string());
+                    self.all.shared.row_journal.charged(&watch, row);
+                }
                 self.wake_all();
             }
             Err(error) => tracing::debug!(%error, "batches of dead workers could not be looked for"),

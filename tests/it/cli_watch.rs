@@ -92,7 +92,7 @@ async fn a_watch_is_listed_paused_retried_and_removed() {
     assert!(done(url, &["watch", "show", "hosts"]).contains(": the rack moves\n"));
     done(url, &["watch", "resume", "hosts"]);
     assert_eq!(done(url, &["watch", "retry", "hosts", "--key", "1"]), "0\n");
-    assert_eq!(done(url, &["watch", "retry", "hosts"]), "1\n");
+    assert_eq!(done(url, &["watch", "retry", "hosts", "--yes"]), "1\n");
     let (code, stderr) = refused(Some(url), &["watch", "resume", "host"]);
     assert_eq!((code, stderr.as_str()), (3, "error: watch \"host\" does not exist; did you mean \"hosts\"?"));
     assert_eq!(refused(Some(url), &["watch", "remove", "hosts"]).0, 2, "without a terminal it needs --yes");
@@ -152,7 +152,7 @@ async fn a_watch_is_edited_by_what_is_given_and_nothing_else() {
         (&Value::Null, &Value::Null, &Value::Null)
     );
     let (code, stderr) = refused(Some(url), &["watch", "retry", "racks", "--key", "x"]);
-    let problem = "error: key x of watch \"racks\": invalid input syntax for type integer: \"x\"";
+    let problem = "error: watch \"racks\": \"x\" is not a value of key column \"id\", which is integer";
     assert_eq!((code, stderr.as_str()), (2, problem));
     let steps = r#"[{"from": "pending", "to": "set up", "handler": "init_host"}]"#;
     let said = run(Some(url), &["watch", "edit", "racks", "--steps", steps]);

@@ -216,6 +216,47 @@ async fn a_viewer_reads_everything_that_people_look_at_and_changes_nothing() {
     roles.drop().await;
 }
 
+#[tokio::test]
+async fn who_may_look_sees_watches_and_the_rows_of_tables_that_he_may_read() {
+    let Some(mut roles) = Roles::new().await else { return };
+    roles
+        .sql(
+            "create table public.hosts (id int primary key, status text not null default 'pending');
+             create table public.secrets (id int primary key, status text not null default 'pending');
+             insert into watchbell.watches (name, table_name, handler, payload) values
+                ('hosts', 'public.hosts', 'init', '{\"a\": 1}'), ('secrets', 'public.secrets', 'init', '{\"a\": 1}');
+             select watchbell.wake_watch('hosts')",
+        )
+        .await;
+    for (role, payload) in [("viewer", r#"{"a": 1}"#), ("producer", "null")] {
+        let mut session = roles.login(role).await;
+        roles.sql(&format!("grant select on public.hosts to {}_login_{role}", roles.prefix)).await;
+        let watches = client::Watches::new().fetch(&mut session).await.unwrap();
+        let seen: Vec<_> = watches.iter().map(|w| (w.name.as_str(), w.payload.get(), w.wakes)).collect();
+        assert_eq!(seen, [("hosts", payload, true), ("secrets", payload, false)], "{role}");
+        assert_eq!(client::watch_counts(&mut session, "hosts").await.is_ok(), role == "viewer", "{role}");
+        assert!(client::watch_errors(&mut session, "hosts", None, 5).await.unwrap().is_empty());
+        let refused = client::watch_counts(&mut session, "secrets").await.unwrap_err().to_string();
+        let missing = if role == "viewer" { "table secrets" } else { "table watches" };
+        assert_eq!(refused, format!("permission denied: for {missing}"), "{role}");
+        if role == "viewer" {
+            client::test_watch(&mut session, "hosts", 5).await.unwrap();
+        }
+        // the screen of everything goes on without those counts
+        let report = client::status(&mut session).await.unwrap();
+        assert_eq!(report.watches.iter().map(|w| w.waiting).collect::<Vec<_>>()[1], None);
+        denied(&mut session, "update watchbell.watches set filter = 'true'").await;
+    }
+    // a worker's login owns no table: its watch goes, the trigger stays with a word
+    let mut worker = roles.login("worker").await;
+    ok(&mut worker, "select watchbell.unwatch('hosts')").await;
+    let left =
+        "select count(*) from pg_trigger where tgrelid = 'public.hosts'::regclass and tgname = 'watchbell_status'";
+    assert_eq!(sqlx::query_scalar::<_, i64>(left).fetch_one(&mut worker).await.unwrap(), 1);
+    drop(worker);
+    roles.drop().await;
+}
+
 async fn nothing() {}
 
 #[tokio::test]

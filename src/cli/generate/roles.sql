@@ -31,8 +31,8 @@ grant select on
     watchbell.schedules, watchbell.copies, watchbell.fires, watchbell.run_errors, watchbell.run_output, watchbell.queues,
     watchbell.limits, watchbell.handlers, watchbell.workers, watchbell.worker_requests, watchbell.backfills,
     watchbell.activity, watchbell.migrations,
-    watchbell.watches, watchbell.watch_status, watchbell.watch_claims, watchbell.watch_totals, watchbell.watch_errors,
-    watchbell.watch_states, watchbell.watch_faults
+    watchbell.watches, watchbell.watch_definitions, watchbell.watch_status, watchbell.watch_claims, watchbell.watch_totals,
+    watchbell.watch_errors, watchbell.watch_states, watchbell.watch_faults
 to {prefix}_viewer;
 
 -- Producer: rows with the columns that people write, and the functions, which run as the owner.
@@ -55,11 +55,14 @@ to {prefix}_producer;
 grant select on
     watchbell.upcoming, watchbell.running, watchbell.recent_failures, watchbell.queue_status, watchbell.worker_status,
     watchbell.schedule_history, watchbell.attention, watchbell.backfills, watchbell.migrations,
-    watchbell.watch_status
+    watchbell.watch_status, watchbell.watch_definitions, watchbell.watch_errors
 to {prefix}_producer;
--- For watch_states and watch_counts, which read the tables that the caller may read.
+grant select (watch_id, key, step, claimed_by, claimed_at, attempt, crashes, due_at, error)
+on watchbell.watch_claims to {prefix}_producer;
+-- For watch_states, watch_counts and test_watch, which read the tables that the caller may read.
 grant execute on function watchbell.watch_id to {prefix}_viewer;
--- Not watches: a watch has its filter and its handlers work on tables by the rights of the worker's login.
+-- Not watches, to write: a watch has its filter and its handlers work on tables by the rights of the worker's login. What
+-- they are is in watch_definitions, without their payloads.
 -- Whose runs and schedules they are is not known here, so nobody reads another's payload.
 do $$
 declare

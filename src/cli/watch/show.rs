@@ -13,6 +13,7 @@ use crate::cli::output::time;
 use crate::client::{self, WatchCount, WatchError, WatchRow, WatchTrial, Watches};
 use crate::duration;
 use crate::error::{Error, Result};
+use crate::handler::shown_key;
 use crate::nearest::did_you_mean;
 
 /// How many errors are shown.
@@ -123,7 +124,7 @@ fn text(shown: &Shown, now: DateTime<Utc>) -> String {
     line("so far", Some(so_far));
     line("last", row.last_at.map(|at| time(Some(at))));
     line("key", row.key_columns.as_ref().map(|key| key.join(", ")));
-    line("payload", Some(row.payload.get().to_owned()).filter(|payload| payload != "{}"));
+    line("payload", Some(row.payload.get().to_owned()).filter(|payload| !["{}", "null"].contains(&payload.as_str())));
     line("order", row.order_by.clone());
     line("filter", row.filter.clone());
     line("batch", Some(format!("{} rows", row.batch_size)));
@@ -131,6 +132,10 @@ fn text(shown: &Shown, now: DateTime<Utc>) -> String {
     let period = row.rate_period.map(duration::words).unwrap_or_default();
     line("rate", row.rate_limit.map(|n| format!("{n} in {period}")));
     line("polled every", row.poll_interval.map(duration::words));
+    line(
+        "wake-up",
+        Some(if row.wakes { "by a trigger on the table" } else { "none: new rows wait for the next look" }.to_owned()),
+    );
     line("attempts", Some(format!("{} for each row", row.max_attempts)));
     line("retry", row.retry.as_ref().map(|retry| retry.get().to_owned()));
     line("timeout", Some(timeout(row)));
@@ -141,8 +146,10 @@ fn text(shown: &Shown, now: DateTime<Utc>) -> String {
     line("managed by", row.managed_by.clone());
     line("version", Some(format!("{}, since {}", row.version, time(Some(row.updated_at)))));
     for error in &shown.errors {
-        let said = format!("{} {}, attempt {}: {}", time(Some(error.at)), error.step, error.attempt, error.message);
-        line(&format!("failed: {}", error.key), Some(said));
+        let again = error.again_at.map(|at| format!(", again at {}", time(Some(at)))).unwrap_or_default();
+        let said =
+            format!("{} {}, attempt {}{again}: {}", time(Some(error.at)), error.step, error.attempt, error.message);
+        line(&format!("error of {}", shown_key(&error.key)), Some(said));
     }
     text
 }

@@ -4,6 +4,8 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use serde::Serialize;
 
+use super::show::find;
+use super::wake::left_behind;
 use crate::cli::confirm::confirm;
 use crate::cli::output::{note, time};
 use crate::cli::{Setting, value};
@@ -38,6 +40,9 @@ pub(in crate::cli) struct RetryArgs {
     /// How many rows at most.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = value::number(1..=100_000))]
     max: u32,
+    /// Do not ask; with --key nothing is asked.
+    #[arg(short, long)]
+    yes: bool,
 }
 
 #[derive(Debug, Args)]
@@ -91,6 +96,7 @@ pub(super) async fn retry(args: RetryArgs, setting: &Setting) -> Result<()> {
     let url = setting.database()?;
     let mut connection = setting.connect(&url).await?;
     let rows = if args.key.is_empty() {
+        confirm(args.yes, &format!("try up to {} failed rows of watch \"{}\" of {url} again", args.max, args.name))?;
         client::retry_watch(&mut connection, &args.name, args.max.cast_signed()).await?
     } else {
         let key: Vec<&str> = args.key.iter().map(String::as_str).collect();
@@ -98,9 +104,7 @@ pub(super) async fn retry(args: RetryArgs, setting: &Setting) -> Result<()> {
     };
     setting.output.one(&Moved { name: &args.name, rows }, &rows.to_string(), &args.name)?;
     note(&match (rows, args.key.is_empty()) {
-        (0, false) => {
-            format!("{url}: the row of watch \"{}\" with this key has not failed, or is not there", args.name)
-        }
+        (0, false) => format!("{url}: nothing is changed: that row has not failed, or somebody has it locked"),
         (1, _) => format!("{url}: 1 row of watch \"{}\" is tried again", args.name),
         _ => format!("{url}: {rows} rows of watch \"{}\" are tried again", args.name),
     });
@@ -125,8 +129,12 @@ pub(super) async fn remove(args: RemoveArgs, setting: &Setting) -> Result<()> {
     let url = setting.database()?;
     confirm(args.yes, &format!("delete watch \"{}\" of {url}", args.name))?;
     let mut connection = setting.connect(&url).await?;
+    let row = find(&mut connection, &args.name).await?;
     client::unwatch(&mut connection, &args.name).await?;
     Done { name: &args.name, result: "deleted" }.print(setting)?;
     note(&format!("{url}: watch \"{}\" is deleted; the rows of its table stay", args.name));
+    if let Some(statement) = left_behind(&mut connection, &row).await? {
+        note(&format!("warning: its trigger stays on {}, whose owner can remove it: {statement}", row.table_name));
+    }
     Ok(())
 }

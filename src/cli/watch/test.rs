@@ -5,6 +5,7 @@ use clap::Args;
 use crate::cli::{Setting, value};
 use crate::client::{self, WatchTrial};
 use crate::error::Result;
+use crate::handler::shown_key;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TestArgs {
@@ -44,7 +45,7 @@ fn rows(trial: &WatchTrial) -> String {
     match keys {
         None => "not looked for: it would read a large table".to_owned(),
         Some(keys) if keys.is_empty() => "none now".to_owned(),
-        Some(keys) => keys.iter().map(|key| key.join(", ")).collect::<Vec<_>>().join("; "),
+        Some(keys) => keys.iter().map(|key| shown_key(key)).collect::<Vec<_>>().join("; "),
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::{
     time::{self, Instant},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 
 use super::{Batch, Got, with_keys};
 use crate::{
@@ -108,7 +109,8 @@ impl Batch<'_> {
             executor.around.call(inner, work)
         };
         ctx.begin();
-        let work = call(work, ctx, patience);
+        let span = ctx.taken().map_or_else(Span::none, |taken| taken.span(ctx.attempt()));
+        let work = call(work, ctx, patience).instrument(span);
         pin!(work);
         tokio::select! {
             biased;

@@ -1,17 +1,12 @@
--- Watches for people, each with its steps and what a worker found of them. NULL stays NULL in least().
-select w.id, w.name, w.table_name, w.key_columns, w.status_column, w.since_column, w.payload::text as payload, w.mode,
+-- Watches for people, each with its steps and what a worker found of them.
+select w.id, w.name, w.table_name, w.key_columns, w.status_column, w.since_column,
+    coalesce(watchbell.watch_payload(w.id)::text, 'null') as payload, w.mode,
     w.batch_size, w.max_running, w.rate_limit, w.rate_period, w.order_by, w.filter, w.poll_interval, w.timeout,
     w.retry::text as retry, w.max_attempts, w.description, w.owner, w.runbook_url, w.tags, w.managed_by, w.status, w.error,
-    w.plan::text as plan, w.planned_at, w.paused_at, w.paused_by, least(w.paused_until, '9999-12-31 00:00Z') as paused_until,
-    w.pause_note, w.version, w.created_at, w.updated_at,
-    (select jsonb_agg(jsonb_build_object(
-                'from', s.from_state, 'via', s.via_state, 'to', s.to_state, 'error', s.error_state, 'handler', s.handler,
-                'mode', coalesce(p.p->>'mode', nullif(s.mode, 'auto')), 'reason', p.p->>'reason') order by s.ordinality)
-     from watchbell.watch_steps(w) with ordinality s
-     left join lateral (select p from jsonb_array_elements(coalesce(w.plan->'steps', '[]')) p
-                        where p->>'from' = s.from_state limit 1) p on true)::text as steps,
+    w.plan::text as plan, w.planned_at, w.paused_at, w.paused_by, w.paused_until,
+    w.pause_note, w.version, w.created_at, w.updated_at, w.steps::text as steps, w.wakes,
     v.in_work, v.waiting, v.capped, v.done, v.failed, v.retried, v.changed, v.last_at
-from watchbell.watches w
+from watchbell.watch_definitions w
 join watchbell.watch_status v on v.name = w.name
 where ($1::text is null or w.status = $1)
   and ($2::text is null or w.name = $2)

@@ -172,6 +172,7 @@ impl Lanes {
         };
         let (all, step) = (&self.step.all, &self.step.planned().step);
         let watch = &self.step.plan.watch;
+        all.shared.row_journal.worked(&watch.name, self.step.planned(), back.worker, &worked);
         all.tally.add(watch.id, &step.from, (worked.done, worked.failed, worked.retried));
         metrics::watch_poll(&watch.name, back.took);
         for (status, rows) in [("normal", worked.done), ("failed", worked.failed), ("retried", worked.retried)] {

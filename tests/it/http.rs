@@ -99,7 +99,8 @@ async fn no_answer_in_time_is_a_failure_and_a_cancelled_call_is_dropped() {
     scene.called(3).await;
     sqlx::query("select watchbell.cancel($1, 'enough')").bind(id).execute(&scene.database.pool).await.unwrap();
     let done = scene.ended(id).await;
-    assert_eq!((done.status.as_str(), done.error.as_deref()), ("cancelled", Some("enough")));
+    let said = done.error.as_deref().unwrap_or_default();
+    assert!(done.status == "cancelled" && said.ends_with(": enough"), "{}: {said}", done.status);
     // the server saw each of its three connections close
     scene.server.hung_up(3).await;
     scene.end().await;

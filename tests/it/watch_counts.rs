@@ -65,13 +65,7 @@ async fn a_filter_that_fails_is_told_and_the_rest_is_counted() {
     assert_eq!(
         states,
         [
-            json!([
-                "gone",
-                null,
-                null,
-                null,
-                "watch \"gone\": table public.other is not there any more as the watch knows it"
-            ]),
+            json!(["gone", null, null, null, "watch \"gone\": table public.other is gone"]),
             json!(["hosts", "pending", "waiting", null, "its filter fails: division by zero"]),
             json!(["others", "waiting", "waiting", "0", null]),
         ]

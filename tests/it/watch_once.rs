@@ -145,7 +145,7 @@ async fn a_watch_that_cannot_be_worked_is_left_and_a_rate_is_waited_for_while_th
         r#"create table models (like hosts including all);
            insert into hosts values (1, 'one');
            insert into models select i, 'model ' || i from generate_series(1, 45) i;
-           insert into watchbell.watches (name, table_name, handler) values ('gone', 'hosts', 'sql');
+           insert into watchbell.watches (name, table_name, handler) values ('gone', 'hosts', 'init');
            insert into watchbell.watches (name, table_name, handler, filter, payload, rate_limit, rate_period) values
                ('sql', 'models', 'sql', 'id <= 20', '{"statement": "insert into effects select id from claimed"}', 10, '1 s'),
                ('fast', 'models', 'init', 'id between 21 and 44', '{}', 10, '1 s'),

@@ -1,9 +1,9 @@
 //! Plan: what a watch asks for against what is in the catalog, and what the workers have to work it with.
 //!
 //! **In** a watch that is new, was edited, or was planned an hour ago, or of whose table another was changed; an
-//! invalid one after a minute, since the missing table may have come. **Out** its status `normal` or `invalid`, with the reason, its plan, and the next time.
-//! **Lock** the watch's row for one statement, passed over where a person holds it. **Crash** nothing was written:
-//! another worker plans it.
+//! invalid one after a minute, since the missing table may have come. **Out** its status `normal` or `invalid`, with
+//! the reason, its plan, and the next time. **Lock** the watch's row for one statement, passed over where a person
+//! holds it. **Crash** nothing was written: another worker plans it.
 //!
 //! Each worker plans for itself, and writes where its word changes what stands (`watch::word`). One that has none of the
 //! handlers says nothing while others have them: not even that the table is missing, which its login may merely not

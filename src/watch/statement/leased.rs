@@ -69,7 +69,8 @@ impl Leased {
     {take}
 ), claims as (
     insert into watchbell.watch_claims as c (watch_id, key, step, claimed_by, claimed_at, fence, attempt, began_at)
-    select {watch}, x.key, {step}, {worker}, i.now, 1, 1, i.now from taken x, (select watchbell.instant() as now offset 0) i
+    select {watch}, x.key, {step}, {worker}, i.now, 1, 1, i.now
+    from taken x, (select watchbell.instant() as now offset 0) i
     where (select w.state = 'running' and w.lease_until > watchbell.instant()
            from watchbell.workers w where w.id = {worker})
       and (select w.paused_at is null and w.version = {version} from watchbell.watches w where w.id = {watch})

@@ -107,7 +107,7 @@ async fn fewer_copies_ask_the_surplus_to_stop_and_more_start_at_once() {
     let asked = requests(&mut scene.sql, a.id()).await.unwrap();
     let ids: Vec<i64> = asked.cancel.iter().map(|ask| ask.0).collect();
     assert_eq!(ids, [runs[1].id, runs[2].id]);
-    assert_eq!(asked.cancel[0].1, "its schedule keeps fewer copies alive");
+    assert_eq!(asked.cancel[0].1, "cancelled by watchbell: its schedule keeps fewer copies alive");
     scene.end(&runs[1], cancelled()).await;
     scene.end(&runs[2], cancelled()).await;
     scene.advance(TimeDelta::minutes(10)).await;
@@ -144,7 +144,9 @@ async fn a_deleted_schedule_asks_its_kept_runs_to_stop() {
     let running = scene.claim(&mut a, 1).await.remove(0);
     scene.psql("select watchbell.unschedule('k')").await;
     let asked = requests(&mut scene.sql, a.id()).await.unwrap();
-    assert_eq!(asked.cancel, [(running.id, "schedule \"k\" was deleted".to_owned())]);
+    let login: String = scene.value("select session_user::text").await;
+    let why = format!("cancelled by {login}: schedule \"k\" was deleted");
+    assert_eq!(asked.cancel, [(running.id, why)]);
     let waiting: String = scene.value(format!("select status from watchbell.runs where id <> {}", running.id)).await;
     assert_eq!(waiting, "cancelled");
     assert_eq!(scene.value::<i64>("select count(*) from watchbell.copies").await, 0);

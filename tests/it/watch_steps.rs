@@ -111,6 +111,9 @@ struct Frozen {
     _heir: Process,
 }
 
+/// So many that a worker is still in the middle of each step when it is looked for there.
+const MANY: u32 = 2_000;
+
 async fn freeze(scene: &mut Scene, (step, noted): (&str, bool), watch_transaction: Duration) -> Frozen {
     let pool = scene.database.pool.clone();
     let journal = Journal::new();
@@ -139,7 +142,7 @@ async fn until_it_works_anew(scene: &Scene, zombie: &Named, was: i32) {
 #[tokio::test]
 async fn a_worker_frozen_past_its_lease_keeps_its_rows_while_its_transaction_stands() {
     let case = async |step, noted| {
-        let mut scene = machine(300).await;
+        let mut scene = machine(MANY).await;
         let Frozen { zombie, in_hand, locked, _heir } = freeze(&mut scene, (step, noted), PATIENCE).await;
         // all others go through, and what it has locked stays where it is
         let rows: Vec<String> = locked.iter().map(i64::to_string).collect();
@@ -152,7 +155,7 @@ async fn a_worker_frozen_past_its_lease_keeps_its_rows_while_its_transaction_sta
         until_true(&scene.database.pool, &format!("not {noted}"), PATIENCE).await;
         zombie.process.send(Signal::SIGCONT);
         until_it_works_anew(&scene, &zombie, in_hand.worker).await;
-        assert_once(&mut scene, 300).await;
+        assert_once(&mut scene, i64::from(MANY)).await;
         assert_charged(&scene.database.pool, &[in_hand]).await;
     };
     tokio::join!(case("pending", false), case("fetched", true));
@@ -161,14 +164,14 @@ async fn a_worker_frozen_past_its_lease_keeps_its_rows_while_its_transaction_sta
 #[tokio::test]
 async fn a_worker_frozen_for_long_loses_its_transaction_and_its_rows_go_on_without_it() {
     let case = async |step, noted| {
-        let mut scene = machine(300).await;
+        let mut scene = machine(MANY).await;
         // the server ends what is silent for twice as long and a second
         let limit = Duration::from_secs(1);
         let Frozen { zombie, in_hand, _heir, .. } = freeze(&mut scene, (step, noted), limit).await;
-        assert_once(&mut scene, 300).await;
+        assert_once(&mut scene, i64::from(MANY)).await;
         zombie.process.send(Signal::SIGCONT);
         until_it_works_anew(&scene, &zombie, in_hand.worker).await;
-        assert_once(&mut scene, 300).await;
+        assert_once(&mut scene, i64::from(MANY)).await;
         assert_charged(&scene.database.pool, &[in_hand]).await;
         assert_eq!(one::<i64>(&scene.database.pool, "select count(*) from watchbell.worker_batches").await, 0);
     };

@@ -11,7 +11,11 @@
 
 mod attempt;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Postgres, Row, Transaction, postgres::PgRow};
@@ -244,9 +248,14 @@ impl<'a> Batch<'a> {
         };
         let query = sqlx::query(AssertSqlSafe(take)).persistent(false);
         let query = behind.into_iter().flatten().fold(query, |query, part| query.bind(part));
-        let found = query.fetch_all(&mut **transaction).await?;
+        let mut found = query.fetch_all(&mut **transaction).await?;
         let mut rows = found.iter().map(got).collect::<sqlx::Result<Vec<Got>>>()?;
         self.worked.full = found.len() as i64 >= limit;
+        let news = self.news(transaction, &rows).await?;
+        let mut stays = rows.iter().map(|row| !news.contains(&row.key)).collect::<Vec<_>>().into_iter();
+        let mut found_stays = stays.clone();
+        rows.retain(|_| stays.next().unwrap_or(true));
+        found.retain(|_| found_stays.next().unwrap_or(true));
         // one that took its worker down is handled alone
         if let Some(at) = rows.iter().position(|row| row.crashes > 0) {
             self.worked.full |= found.len() > at.max(1);
@@ -257,6 +266,23 @@ impl<'a> Batch<'a> {
             self.worked.place = Some(found[rows.len() - 1].try_get(1)?);
         }
         Ok(rows)
+    }
+
+    /// Rows that somebody else has tried, or has in hand, since the statement that took them began: a failed row
+    /// stays as it is, so that its lock alone tells of nothing.
+    async fn news(&self, transaction: &mut Transaction<'static, Postgres>, rows: &[Got]) -> sqlx::Result<HashSet<Key>> {
+        if rows.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let keys: Vec<Key> = rows.iter().map(|row| row.key.clone()).collect();
+        let statements = &self.planned.statements;
+        let query = sqlx::query(AssertSqlSafe(statements.known())).persistent(false);
+        let query = Key::columns(&keys, statements.width()).into_iter().fold(query, |query, column| query.bind(column));
+        let known = query.fetch_all(&mut **transaction).await?;
+        let known = known.iter().map(|claim| Ok((Key(claim.try_get(0)?), (claim.try_get(1)?, claim.try_get(2)?))));
+        let known: HashMap<Key, (i32, bool)> = known.collect::<sqlx::Result<_>>()?;
+        let is_news = |row: &&Got| known.get(&row.key).is_some_and(|(attempt, busy)| *busy || *attempt != row.attempts);
+        Ok(rows.iter().filter(is_news).map(|row| row.key.clone()).collect())
     }
 
     /// Calls the handler for all rows, in as many calls as it takes. `None`: the transaction is lost.

@@ -235,6 +235,20 @@ impl Statements {
         format!("select t.* from {} as t join {} on {}", self.table, self.keys(first), self.has_key("t"))
     }
 
+    /// What is known of these rows now: key, attempts at this step, and whether somebody has one in hand or it waits for
+    /// its next attempt. The keys are the parameters.
+    pub fn known(&self) -> String {
+        let (keys, key) = (self.keys(1), self.key_of_keys());
+        format!(
+            "select {key}, c.attempt, c.claimed_by is not null or c.due_at > watchbell.instant()\nfrom {keys}\n\
+             cross join lateral (\n    \
+                 select c.attempt, c.claimed_by, c.due_at from watchbell.watch_claims c\n    \
+                 where c.watch_id = {} and c.key = {key} and (c.step = ({})::text or c.claimed_by is not null) offset 0\n\
+             ) c",
+            self.watch, self.from,
+        )
+    }
+
     /// Forgets what was known of these rows.
     pub fn forget(&self) -> String {
         let (keys, key) = (self.keys(1), self.key_of_keys());

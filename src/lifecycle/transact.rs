@@ -3,7 +3,8 @@
 //! **In** rows that stand at the step's `from`, that nobody has locked or claimed, and that do not wait for another
 //! attempt. **Out** rows at `to` together with what their handlers wrote; of those that failed, a claim that says when
 //! to try again, or `error`. **Lock** the rows, from the moment they are taken to the commit, at most one and a half
-//! times the worker's `watch_transaction`; then their claims. **Crash** the transaction leaves no trace; the rows that
+//! times the worker's `watch_transaction`, and once they are locked it is asked again what is known of them; then their
+//! claims. **Crash** the transaction leaves no trace; the rows that
 //! Rust handlers had in hand stand in `worker_batches` and are charged with the crash.
 //!
 //! Each call of a handler, and the move of its rows, has a savepoint. A handler of one row at a time is called for
@@ -248,14 +249,12 @@ impl<'a> Batch<'a> {
         };
         let query = sqlx::query(AssertSqlSafe(take)).persistent(false);
         let query = behind.into_iter().flatten().fold(query, |query, part| query.bind(part));
-        let mut found = query.fetch_all(&mut **transaction).await?;
-        let mut rows = found.iter().map(got).collect::<sqlx::Result<Vec<Got>>>()?;
+        let found = query.fetch_all(&mut **transaction).await?;
+        let rows = found.iter().map(got).collect::<sqlx::Result<Vec<Got>>>()?;
         self.worked.full = found.len() as i64 >= limit;
         let news = self.news(transaction, &rows).await?;
-        let mut stays = rows.iter().map(|row| !news.contains(&row.key)).collect::<Vec<_>>().into_iter();
-        let mut found_stays = stays.clone();
-        rows.retain(|_| stays.next().unwrap_or(true));
-        found.retain(|_| found_stays.next().unwrap_or(true));
+        let both = found.into_iter().zip(rows).filter(|(_, row)| !news.contains(&row.key));
+        let (found, mut rows): (Vec<PgRow>, Vec<Got>) = both.unzip();
         // one that took its worker down is handled alone
         if let Some(at) = rows.iter().position(|row| row.crashes > 0) {
             self.worked.full |= found.len() > at.max(1);

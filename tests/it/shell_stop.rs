@@ -59,7 +59,8 @@ async fn a_cancelled_command_that_ignores_sigterm_is_killed_within_the_grace() {
     sqlx::query("select watchbell.cancel($1, 'enough')").bind(run).execute(pool).await.unwrap();
     let row = until_status(pool, run, "cancelled", SOON).await;
     let said = row.error.as_deref().unwrap_or_default();
-    assert!(said.ends_with(": enough"), "{said}");
+    let login: String = sqlx::query_scalar("select session_user::text").fetch_one(pool).await.unwrap();
+    assert_eq!(said, format!("cancelled by {login}: enough"));
     until_gone(&pids, Duration::from_secs(1)).await;
     // what it said after SIGTERM is kept too
     assert_eq!(printed_text(pool, run, "stdout").await, "out\nheard\n");

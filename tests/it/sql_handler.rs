@@ -93,7 +93,8 @@ async fn a_statement_is_cancelled_with_its_run_and_at_its_timeout() {
     sqlx::query("select watchbell.cancel($1, 'enough')").bind(id).execute(&scene.database.pool).await.unwrap();
     let done = scene.ended(id).await;
     let said = done.error.as_deref().unwrap_or_default();
-    assert!(done.status == "cancelled" && said.ends_with(": enough"), "{}: {said}", done.status);
+    let login: String = sqlx::query_scalar("select session_user::text").fetch_one(&scene.database.pool).await.unwrap();
+    assert_eq!((done.status.as_str(), said), ("cancelled", &*format!("cancelled by {login}: enough")));
     active(0).await;
 
     let id = scene.enqueue(&long, "300 ms").await;

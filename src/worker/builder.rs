@@ -323,6 +323,8 @@ impl Builder {
     }
 
     /// Is told when a run goes back to be run again: after an error, a snooze, or an interruption.
+    ///
+    /// A run that goes back to be run at once may start again, on this worker too, before this is told.
     pub fn on_retry<F, Fut>(self, hook: F) -> Self
     where
         F: Fn(RunEvent) -> Fut + Send + Sync + 'static,

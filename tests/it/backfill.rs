@@ -97,9 +97,9 @@ async fn a_range_that_is_too_large_or_senseless_is_refused() {
     assert_eq!(runs, Some(0));
     scene.schedule("d", "fixed_delay", "'5 min'").await;
     for (arguments, problem) in [
-        ("'s', now() + interval '2 days', now()", "is after to"),
-        ("'s', now() - interval '1 h', watchbell.clock() + interval '1 h'", "is in the future"),
-        ("'s', null, now()", "from or to is missing"),
+        ("'s', watchbell.clock() + interval '2 days', watchbell.clock()", "is after to"),
+        ("'s', watchbell.clock() - interval '1 h', watchbell.clock() + interval '1 h'", "is in the future"),
+        ("'s', null, watchbell.clock()", "from or to is missing"),
         ("'d', '2020-01-01', '2020-01-02'", "kind fixed_delay has no fire times of the past"),
     ] {
         let refused = refusal(&mut scene.sql, &format!("select watchbell.backfill({arguments})")).await;

@@ -207,7 +207,7 @@ async fn run_now_runs_on_all_and_a_backfill_is_refused() {
         "schedule \"e\" cannot run now: no live worker matches its target \"all\""
     );
     assert_eq!(
-        refusal(&mut scene, "backfill('e', now() - interval '1 h', watchbell.clock())").await,
+        refusal(&mut scene, "backfill('e', watchbell.clock() - interval '1 h', watchbell.clock())").await,
         "schedule \"e\" cannot be backfilled: its target is all, and the workers of the past are gone"
     );
     assert_eq!(

@@ -129,6 +129,7 @@ mod watch_once;
 mod watch_owners;
 mod watch_plans;
 mod watch_poison;
+mod watch_races;
 mod watch_release;
 mod watch_restarts;
 mod watch_rivals;

@@ -45,8 +45,8 @@ pub async fn over<'e>(executor: impl sqlx::PgExecutor<'e>, hand: Hand<'_>) -> sq
 /// A row that was charged with a crash.
 #[derive(Debug)]
 pub struct Charged {
-    /// Its watch.
-    pub watch: i64,
+    /// The name of its watch; its number where that is gone.
+    pub watch: String,
     /// The state that it was taken from.
     pub step: String,
     /// The row.

@@ -27,4 +27,5 @@ set crashes = case when c.step = excluded.step then c.crashes + 1 else 1 end,
     began_at = case when c.step = excluded.step then c.began_at else excluded.began_at end,
     step = excluded.step, error = excluded.error
 where c.claimed_by is null
-returning c.watch_id, c.step, c.key, c.crashes
+returning coalesce((select w.name from watchbell.watches w where w.id = c.watch_id), c.watch_id::text), c.step, c.key,
+          c.crashes

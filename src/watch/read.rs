@@ -13,10 +13,12 @@ const ONE: &str = include_str!("../sql/8_watch.sql");
 const STEPS: &str = include_str!("../sql/8_watch_steps.sql");
 
 /// One line of the list of all watches: enough to see whether it changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
     /// Its number.
     pub id: i64,
+    /// Its name.
+    pub name: String,
     /// Its edits and its plan, as one mark: another mark means it is to be read anew.
     pub mark: (i64, Option<DateTime<Utc>>, bool, Option<DateTime<Utc>>),
     /// A worker is to plan it now.
@@ -32,7 +34,7 @@ pub async fn list(conn: &mut PgConnection, handlers: &[String]) -> sqlx::Result<
         let pause = (row.try_get("paused")?, row.try_get("paused_until")?);
         let mark = (row.try_get("version")?, row.try_get("planned_at")?, pause.0, pause.1);
         let (unplanned, orphaned) = (row.try_get("unplanned")?, row.try_get("orphaned")?);
-        Ok(Listed { id: row.try_get("id")?, mark, unplanned, orphaned })
+        Ok(Listed { id: row.try_get("id")?, name: row.try_get("name")?, mark, unplanned, orphaned })
     };
     rows.iter().map(line).collect()
 }

@@ -196,6 +196,26 @@ pub(super) fn watch_turned(worker: i32, watch: &str, error: Option<&str>) {
     }
 }
 
+/// What is known of a watch or its table could not be read, which says nothing about the watch.
+pub(super) fn watch_not_planned(worker: i32, watch: &str, error: &str) {
+    tracing::warn!(target: "watchbell::watch", watch, worker, error, "watch could not be planned; trying again");
+}
+
+/// Now it could.
+pub(super) fn watch_planned(worker: i32, watch: &str) {
+    tracing::info!(target: "watchbell::watch", watch, worker, "watch could be planned again");
+}
+
+/// The database refused a look at the rows of a step.
+pub(super) fn step_not_worked(worker: i32, (watch, step): (&str, &str), error: &str) {
+    tracing::warn!(target: "watchbell::watch", watch, step, worker, error, "rows could not be worked; trying again");
+}
+
+/// It refuses none any more.
+pub(super) fn step_worked(worker: i32, (watch, step): (&str, &str)) {
+    tracing::info!(target: "watchbell::watch", watch, step, worker, "rows can be worked again");
+}
+
 /// Others can work this watch, or some step of it, and this worker cannot.
 pub(super) fn watch_unable(worker: i32, watch: &str, error: &str) {
     tracing::warn!(target: "watchbell::watch", watch, worker, error, "watch cannot be worked by this worker");

@@ -9,6 +9,7 @@
 //! transactions of the watcher's. What the watcher itself writes goes through pools of its own, of three connections
 //! and two, each opened when it is needed.
 
+mod complaints;
 mod doze;
 mod leased;
 mod step;
@@ -32,7 +33,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{doze::Doze, tally::Tally};
+use self::{complaints::Complaints, doze::Doze, tally::Tally};
 use super::{
     journal,
     quiet::Bell,
@@ -112,6 +113,7 @@ struct Site {
     /// One for each transaction that may be open.
     open: Semaphore,
     tally: Tally,
+    complaints: Complaints,
 }
 
 /// The steps of one watch at work.
@@ -139,6 +141,7 @@ pub(super) async fn watch(shared: Arc<Shared>, pool: PgPool) {
         claims: own(&pool, CLAIMS, &[CLAIMING]),
         open: Semaphore::new(open as usize),
         tally: Tally::default(),
+        complaints: Complaints::default(),
         shared,
     };
     let watcher = Watcher {
@@ -244,6 +247,7 @@ impl Watcher {
         let planner = Planner { worker: shared.worker(), registry, transaction_max: shared.config.watch_transaction };
         let list = within(PLAN_MAX, read::list(&mut conn, &registry.names())).await?;
         self.unable.retain(|id, _| list.iter().any(|listed| listed.id == *id));
+        self.all.complaints.retain(|id| list.iter().any(|listed| listed.id == id));
         self.working.retain(|id, working| {
             let stays = list.iter().any(|listed| listed.id == *id);
             if !stays {
@@ -265,16 +269,17 @@ impl Watcher {
                         (listed.unplanned, all_planned) = (true, false);
                     }
                     self.tell(&found, &written, &planner);
+                    self.planned(&listed);
                     self.take_up(listed, found);
                 }
                 Ok(Err(Error::Database(error))) if error.as_database_error().is_none() => return Err(error),
                 // somebody may hold its table: the others go on
                 Ok(Err(error)) => {
-                    tracing::warn!(watch = listed.id, %error, "it could not be planned; trying again");
+                    self.not_planned(&listed, &error.to_string());
                     all_planned = false;
                 }
                 Err(_) => {
-                    tracing::warn!(watch = listed.id, "it could not be planned within {PLAN_MAX:?}");
+                    self.not_planned(&listed, &format!("it took longer than {PLAN_MAX:?}"));
                     return Err(sqlx::Error::PoolTimedOut); // the connection is in the middle of something
                 }
             }
@@ -290,6 +295,18 @@ impl Watcher {
         let Some((id, name, reason)) = found.unable() else { return };
         if self.unable.insert(id, reason.to_owned()).as_deref() != Some(reason) {
             journal::watch_unable(planner.worker, name, reason);
+        }
+    }
+
+    fn not_planned(&self, listed: &read::Listed, error: &str) {
+        if self.all.complaints.is_news(listed.id, "", error, Instant::now()) {
+            journal::watch_not_planned(self.all.shared.worker(), &listed.name, error);
+        }
+    }
+
+    fn planned(&self, listed: &read::Listed) {
+        if self.all.complaints.is_over(listed.id, "", Duration::ZERO, Instant::now()) {
+            journal::watch_planned(self.all.shared.worker(), &listed.name);
         }
     }
 
@@ -316,14 +333,15 @@ impl Watcher {
 
     /// Begins the steps of a watch, in place of those that were at work.
     fn begin(&mut self, mark: read::Listed, plan: Arc<Plan>) {
-        self.end(mark.id);
-        self.tell_plans(|plans| drop(plans.insert(mark.id, Arc::clone(&plan))));
+        let id = mark.id;
+        self.end(id);
+        self.tell_plans(|plans| drop(plans.insert(id, Arc::clone(&plan))));
         let watch = &plan.watch;
         let resumes = watch.paused_for.filter(|_| watch.paused).map(|wait| Instant::now() + wait);
         // one whose pause is over is worked in a moment
         let rests = watch.paused && resumes.is_none_or(|at| at > Instant::now());
         let bells: Arc<[Bell]> = plan.steps.iter().map(|planned| Bell::of(planned.mode.is_some() && !rests)).collect();
-        self.all.shared.quiet.enter(mark.id, Arc::clone(&bells));
+        self.all.shared.quiet.enter(id, Arc::clone(&bells));
         let doze = Arc::new(Doze::default());
         let working = Working { mark, end: CancellationToken::new(), bells, resumes };
         let modes = plan.steps.iter().map(|planned| planned.mode.map_or("no handler", Mode::word));
@@ -346,7 +364,7 @@ impl Watcher {
                 Mode::Leased => drop(self.steps.spawn(leased::work(step))),
             }
         }
-        self.working.insert(mark.id, working);
+        self.working.insert(id, working);
     }
 
     /// A row may have come, to any watch.
@@ -361,7 +379,8 @@ impl Watcher {
             working.resumes = None;
             let resumed = async { watch_plan::resume(&mut *self.all.own.acquire().await?, *id).await };
             if let Err(error) = resumed.await {
-                tracing::warn!(watch = id, %error, "it could not be resumed; trying again");
+                let watch = &working.mark.name;
+                tracing::warn!(target: "watchbell::watch", watch, %error, "watch could not be resumed; trying again");
                 working.resumes = Some(now + Duration::from_secs(1));
             }
         }
@@ -371,12 +390,7 @@ impl Watcher {
         match watch_crashed::charge(&self.all.own).await {
             Ok(rows) if rows.is_empty() => {}
             Ok(rows) => {
-                let plans = self.all.shared.plans();
-                for row in &rows {
-                    let watch = plans.get(&row.watch).map(|plan| plan.watch.name.clone());
-                    let watch = watch.unwrap_or_else(|| row.watch.to_string());
-                    self.all.shared.row_journal.charged(&watch, row);
-                }
+                rows.iter().for_each(|row| self.all.shared.row_journal.charged(row));
                 self.wake_all();
             }
             Err(error) => tracing::debug!(%error, "batches of dead workers could not be looked for"),

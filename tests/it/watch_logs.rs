@@ -1,4 +1,5 @@
-//! The log tells what becomes of watched rows, in both modes, and never a line for each of thousands.
+//! The log tells what becomes of watched rows, in both modes, and never a line for each of thousands; what is wrong with a
+//! watch is told once.
 
 use serde_json::Value;
 
@@ -117,4 +118,71 @@ async fn a_row_of_a_dead_worker_is_told_as_taken_back() {
     let back = judge.until_said("row taken back").await;
     assert_eq!((&back["level"], &back["key"], &back["kind"]), (&"WARN".into(), &"1".into(), &"crashed".into()));
     drop(other);
+}
+
+#[tokio::test]
+async fn a_filter_that_fails_is_told_once_and_when_it_works_again() {
+    for mode in ["transactional", "leased"] {
+        let mut scene = hosts(3).await;
+        let place = Place::new();
+        let (handler, payload) = match mode {
+            "leased" => ("shell", r#"{"argv": ["sh", "-c", "true"]}"#),
+            _ => ("sql", r#"{"statement": "insert into effects (host) select id from claimed"}"#),
+        };
+        let values = format!("'hosts', '{handler}', '{payload}', '10 / (id - 1) > 0'");
+        watch(&mut scene, "hosts", "table_name, handler, payload, filter", &values).await;
+        let told = Told::by(&place, "log");
+        let worker = told.worker("info", &scene.database.url, &SHELL);
+        let said = told.until_said("rows could not be worked; trying again").await;
+        assert_eq!(
+            (&said["level"], &said["watch"], &said["step"]),
+            (&"WARN".into(), &"hosts".into(), &"pending".into())
+        );
+        assert!(said["error"].as_str().unwrap().contains("division by zero") && said["worker"].is_i64(), "{said}");
+
+        // its steps begin anew with each plan
+        let planned = "select planned_at::text from watchbell.watches where planned_at is not null";
+        let first: String = scene.value(planned).await;
+        until_true(&scene.database.pool, &format!("({planned}) <> '{first}'"), PATIENCE).await;
+        let second: String = scene.value(planned).await;
+        until_true(&scene.database.pool, &format!("({planned}) <> '{second}'"), PATIENCE).await;
+        assert_eq!(told.said("rows could not be worked; trying again").len(), 1, "{mode}");
+        assert_eq!(told.said("rows can be worked again").len(), 0, "{mode}");
+
+        scene.psql("update watchbell.watches set filter = 'id > 0'").await;
+        until_true(&scene.database.pool, "not exists (select from hosts where status <> 'normal')", PATIENCE).await;
+        let over = told.until_said("rows can be worked again").await;
+        assert_eq!(
+            (&over["level"], &over["watch"], &over["step"]),
+            (&"INFO".into(), &"hosts".into(), &"pending".into())
+        );
+        assert_eq!(told.said("rows could not be worked; trying again").len(), 1, "{mode}");
+        drop(worker);
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_somebody_holds_is_told_once_by_the_name_of_its_watch() {
+    let mut scene = hosts(1).await;
+    let place = Place::new();
+    let payload = r#"{"statement": "insert into effects (host) select id from claimed"}"#;
+    watch(&mut scene, "hosts", "table_name, handler, payload", &format!("'hosts', 'sql', '{payload}'")).await;
+    let mut person = scene.database.pool.begin().await.unwrap();
+    sqlx::query("lock table hosts in access exclusive mode").execute(&mut *person).await.unwrap();
+    let told = Told::by(&place, "log");
+    let worker = told.worker("info", &scene.database.url, &SHELL);
+    let said = told.until_said("watch could not be planned; trying again").await;
+    assert_eq!((&said["level"], &said["watch"]), (&"WARN".into(), &"hosts".into()), "{said}");
+    let waits = "exists (select from pg_locks where not granted and relation = 'hosts'::regclass)";
+    // twice more
+    for _ in 0..2 {
+        until_true(&scene.database.pool, &format!("not {waits}"), PATIENCE).await;
+        until_true(&scene.database.pool, waits, PATIENCE).await;
+    }
+    assert_eq!(told.said("watch could not be planned; trying again").len(), 1);
+    person.rollback().await.unwrap();
+    let over = told.until_said("watch could be planned again").await;
+    assert_eq!((&over["level"], &over["watch"]), (&"INFO".into(), &"hosts".into()), "{over}");
+    until_true(&scene.database.pool, "not exists (select from hosts where status <> 'normal')", PATIENCE).await;
+    drop(worker);
 }

@@ -137,9 +137,9 @@ impl RowJournal {
     }
 
     /// A row was in a batch of a worker that died.
-    pub(in crate::worker) fn charged(&self, watch: &str, charged: &Charged) {
+    pub(in crate::worker) fn charged(&self, charged: &Charged) {
         let change = Change {
-            watch: watch.to_owned(),
+            watch: charged.watch.clone(),
             step: charged.step.clone(),
             handler: None,
             worker: None,

@@ -30,6 +30,9 @@ pub(super) async fn work(step: Step) {
         let (began, ends) = (Instant::now(), shared.quiet.ends());
         let looked = look(&step, &mut cursor).await;
         metrics::watch_poll(&step.plan.watch.name, began.elapsed());
+        if looked.is_ok() {
+            step.content();
+        }
         match looked {
             Ok(Ok(Brought { again: true, .. })) => continue,
             Ok(Ok(Brought { rows: 0, looked, .. })) => {
@@ -45,8 +48,8 @@ pub(super) async fn work(step: Step) {
             }
             Err(error) => {
                 shared.abandoned.notify_one(); // a claim may have been committed and its reply lost
-                let first = rest.failed();
-                step.complain(&error, first).await;
+                rest.failed();
+                step.complain(&error).await;
                 if rest.is_hopeless() && is_refused(&error) {
                     step.looked_in_vain(ends);
                 }

@@ -7,7 +7,7 @@ use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::quiet::Bell,
+    super::{journal, quiet::Bell},
     Site,
     doze::{self, Doze},
 };
@@ -23,6 +23,8 @@ const AGAIN: Duration = Duration::from_millis(100);
 const AGAIN_MAX: Duration = Duration::from_secs(30);
 /// Failed looks in a row for which a worker that works `once` waits.
 const HOPELESS: u32 = 5;
+/// Looks that went well for so long mean that what was wrong is over: a filter may fail at some rows only.
+const SETTLED: Duration = Duration::from_secs(10);
 /// A rest as long as this is worth a wish to be woken.
 const DOZE_FROM: Duration = Duration::from_millis(100);
 
@@ -92,15 +94,24 @@ impl Step {
         watch_rate::give_back(&self.all.own, self.plan.watch.id, &step.from, unused).await
     }
 
-    /// Says that something went wrong, and whether the table is to be looked up again.
-    pub(super) async fn complain(&self, error: &sqlx::Error, first: bool) {
-        let (watch, from) = (&self.plan.watch.name, &self.planned().step.from);
-        if first {
-            tracing::warn!(watch, step = from, %error, "its rows could not be worked; trying again");
+    /// Says that something went wrong, once, and whether the table is to be looked up again.
+    pub(super) async fn complain(&self, error: &sqlx::Error) {
+        let said = error.to_string();
+        let (watch, from) = (&self.plan.watch, &self.planned().step.from);
+        if self.all.complaints.is_news(watch.id, from, &said, Instant::now()) {
+            journal::step_not_worked(self.all.shared.worker(), (&watch.name, from), &said);
         }
         let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
         if code.is_some_and(|code| code.starts_with("42") || code.starts_with("3F") || code.starts_with("22")) {
             self.replan().await;
+        }
+    }
+
+    /// A look went well. Says so if others had not.
+    pub(super) fn content(&self) {
+        let (watch, from) = (&self.plan.watch, &self.planned().step.from);
+        if self.all.complaints.is_over(watch.id, from, SETTLED, Instant::now()) {
+            journal::step_worked(self.all.shared.worker(), (&watch.name, from));
         }
     }
 
@@ -148,11 +159,10 @@ impl Rest {
         self.pause = (self.pause * 2).clamp(SOON.min(self.longest), self.longest).max(took * 20);
     }
 
-    /// Something went wrong. True: for the first time.
-    pub(super) fn failed(&mut self) -> bool {
+    /// Something went wrong.
+    pub(super) fn failed(&mut self) {
         self.pause = (AGAIN * 2_u32.pow(self.failures.min(10))).min(AGAIN_MAX).mul_f64(0.5 + fastrand::f64() / 2.0);
         (self.failures, self.idle) = (self.failures + 1, false);
-        self.failures == 1
     }
 
     /// So long, and no longer than so.

@@ -90,7 +90,8 @@ pub(super) async fn work(step: Step) {
             Some(Ok(back)) => lanes.take_in(back).await,
             Some(Err(panic)) => {
                 // only a bug of this program's ends here: a handler's panic is caught
-                tracing::error!(%panic, watch = lanes.step.plan.watch.name, "a batch ended in a panic");
+                let (watch, step) = (&lanes.step.plan.watch.name, &lanes.step.planned().step.from);
+                tracing::error!(target: "watchbell::watch", watch, step, %panic, "a batch ended in a panic");
                 lanes.free = (0..LANES_MAX as i16).collect();
                 lanes.rest.failed();
                 lanes.at_once = false;
@@ -140,9 +141,12 @@ impl Lanes {
 
     /// Deletes what broken batches had noted. False: the database does not let it, now.
     async fn forget_broken(&mut self) -> bool {
-        let (watch, step) = (self.step.plan.watch.id, &self.step.planned().step.from);
+        let (watch, step) = (&self.step.plan.watch, &self.step.planned().step.from);
         while let Some((&lane, &worker)) = self.broken.first_key_value() {
-            if let Err(error) = watch_crashed::over(&self.step.all.own, Hand { worker, watch, step, lane }).await {
+            if let Err(error) =
+                watch_crashed::over(&self.step.all.own, Hand { worker, watch: watch.id, step, lane }).await
+            {
+                let watch = &watch.name;
                 tracing::debug!(watch, step, %error, "what a broken batch had noted could not be deleted; trying again");
                 self.rest.failed();
                 self.at_once = false;
@@ -165,11 +169,12 @@ impl Lanes {
             Err(error) => {
                 self.broken.insert(back.lane, back.worker);
                 (self.at_once, self.width, self.place) = (false, 1, None);
-                let first = self.rest.failed();
-                self.step.complain(&error, first).await;
+                self.rest.failed();
+                self.step.complain(&error).await;
                 return self.pass_over_if(is_refused(&error));
             }
         };
+        self.step.content();
         let (all, step) = (&self.step.all, &self.step.planned().step);
         let watch = &self.step.plan.watch;
         all.shared.row_journal.worked(&watch.name, self.step.planned(), back.worker, &worked);

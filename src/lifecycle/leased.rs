@@ -26,7 +26,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 use tokio::time::Instant;
 
 pub use self::{
-    faults::find_faults,
+    faults::{find_faults, settle_remains},
     finish::{Became, finish},
     orphans::{Orphan, orphans, release, strays},
     sweep::{Swept, forget, sweep},

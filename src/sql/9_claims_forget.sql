@@ -11,6 +11,8 @@ with gone as (
                              then exists (select from jsonb_array_elements(w.transitions) t (step)
                                           where coalesce(t.step ->> 'from', w.from_state) = c.step)
                              else c.step = w.from_state end)
+          -- their rows have to go back first
+          and not exists (select from watchbell.watch_remains r where r.watch_id = c.watch_id)
           and not exists (select from watchbell.workers w
                           where w.id = c.claimed_by and w.state in ('starting', 'running', 'draining'))
         limit 1000

@@ -39,6 +39,8 @@ pub(super) async fn tend(shared: Arc<Shared>, mut session: Session) {
     let mut seen = HashSet::new();
     let mut next_sweep = Instant::now() + EVERY.mul_f64(0.5 + fastrand::f64());
     let mut pause = EVERY;
+    // the last watch may have been deleted with rows in work
+    let mut has_begun = false;
     loop {
         tokio::select! {
             () = shared.abandoned.notified() => {}
@@ -46,7 +48,8 @@ pub(super) async fn tend(shared: Arc<Shared>, mut session: Session) {
             () = shared.at_least(Phase::Over) => break,
         }
         pause = EVERY;
-        if shared.plans().is_empty() {
+        has_begun |= !shared.plans().is_empty();
+        if !has_begun {
             continue;
         }
         let is_time = next_sweep <= Instant::now();
@@ -78,6 +81,9 @@ async fn pass(
 ) -> sqlx::Result<bool> {
     let rescued = rescue(shared, conn).await?;
     strays(shared, conn, seen).await?;
+    if sweeps || !rescued {
+        settle_remains(conn, sweeps).await;
+    }
     if sweeps {
         sweep(shared, conn).await?;
     }
@@ -137,6 +143,15 @@ async fn sweep(shared: &Shared, conn: &mut PgConnection) -> sqlx::Result<()> {
     }
     find_faults(&plans, conn).await;
     Ok(())
+}
+
+/// Rows of watches that were deleted while a worker had them, which died.
+async fn settle_remains(conn: &mut PgConnection, looks: bool) {
+    match leased::settle_remains(conn, looks).await {
+        Ok(0) => {}
+        Ok(rows) => tracing::info!(target: "watchbell::watch", rows, "rows of deleted watches put back"),
+        Err(error) => tracing::debug!(%error, "rows of deleted watches could not be looked at"),
+    }
 }
 
 /// Looks for rows that wait for nobody; from another watch on each time, so that slow tables do not always keep the same

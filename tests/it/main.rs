@@ -131,6 +131,7 @@ mod watch_plans;
 mod watch_poison;
 mod watch_races;
 mod watch_release;
+mod watch_remains;
 mod watch_restarts;
 mod watch_rivals;
 mod watch_rows;

@@ -133,6 +133,12 @@ pub(super) async fn remove(args: RemoveArgs, setting: &Setting) -> Result<()> {
     client::unwatch(&mut connection, &args.name).await?;
     Done { name: &args.name, result: "deleted" }.print(setting)?;
     note(&format!("{url}: watch \"{}\" is deleted; the rows of its table stay", args.name));
+    if row.in_work > 0 {
+        let rows = row.in_work;
+        note(&format!(
+            "warning: {rows} rows are in work: they end as if it were there, or go back if their worker dies"
+        ));
+    }
     if let Some(statement) = left_behind(&mut connection, &row).await? {
         note(&format!("warning: its trigger stays on {}, whose owner can remove it: {statement}", row.table_name));
     }

@@ -133,6 +133,8 @@ pub(crate) const SCHEDULE_FIRES: Metric = Metric::counter(
 );
 
 // ---- watches
+pub(crate) const WATCH_INFO: Metric =
+    Metric::gauge("watchbell_watch_info", &["watch", "owner"], "1 for each of the first 100 watches.").of_cluster();
 pub(crate) const WATCH_PENDING_ROWS: Metric = Metric::gauge(
     "watchbell_watch_pending_rows",
     &["watch"],
@@ -289,6 +291,7 @@ pub const ALL: &[Metric] = &[
     SCHEDULE_PAUSED,
     SCHEDULE_LAST_DURATION,
     SCHEDULE_FIRES,
+    WATCH_INFO,
     WATCH_PENDING_ROWS,
     WATCH_OLDEST_PENDING,
     WATCH_UNCOUNTED,

@@ -80,6 +80,7 @@ fn show(measured: &Measured) {
         set(&list::SCHEDULE_FAILURES, &[OTHER], f64::from(others.failures));
     }
     for watch in watches {
+        set(&list::WATCH_INFO, &[&watch.name, &watch.owner], 1.0);
         if let Some(rows) = watch.pending {
             set(&list::WATCH_PENDING_ROWS, &[&watch.name], rows as f64);
         }

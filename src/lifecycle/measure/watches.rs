@@ -33,6 +33,9 @@ const BOUNDS: &str = "select set_config('statement_timeout', '250ms', true), set
 pub struct WatchValues {
     /// Its name.
     pub name: String,
+    /// Who is to be told of it; empty if nobody is named.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub owner: String,
     /// Whether nobody takes its rows.
     pub paused: bool,
     /// How many of its states have waiting rows that could not be counted.
@@ -49,15 +52,15 @@ pub struct WatchValues {
 ///
 /// `conn` is in a transaction.
 pub(super) async fn watches(conn: &mut PgConnection, now: Option<DateTime<Utc>>) -> sqlx::Result<Vec<WatchValues>> {
-    let mut found: Vec<(String, bool, i64)> = sqlx::query_as(WATCHES).bind(WATCHES_MAX).fetch_all(&mut *conn).await?;
+    let mut found: Vec<(String, String, bool, i64)> = sqlx::query_as(WATCHES).bind(WATCHES_MAX).fetch_all(&mut *conn).await?;
     fastrand::shuffle(&mut found);
     let (began, mut values) = (Instant::now(), Vec::with_capacity(found.len()));
-    for (name, paused, states) in found {
+    for (name, owner, paused, states) in found {
         if began.elapsed() > ALL {
             break;
         }
         let (pending, oldest_pending, uncounted) = watch(conn, &name, now).await?.unwrap_or((None, None, states));
-        values.push(WatchValues { name, paused, uncounted, pending, oldest_pending });
+        values.push(WatchValues { name, owner, paused, uncounted, pending, oldest_pending });
     }
     values.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     Ok(values)

@@ -29,7 +29,7 @@ mod runs;
 use ::metrics::Unit;
 
 pub(crate) use engine::{Look, PollMeter, Waker, db_error, fired, woken};
-pub(crate) use engine::{watch_poll, watch_rows};
+pub(crate) use engine::{watch_called, watch_poll, watch_rows};
 pub use list::{ALL, OTHER};
 pub(crate) use record::{count, record, set};
 pub(crate) use runs::{Meter, Meters};

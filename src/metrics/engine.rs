@@ -11,7 +11,8 @@ use ::metrics::{Counter, Histogram};
 use super::{
     OTHER,
     list::{
-        DB_ERRORS, POLL_CLAIMED_ROWS, POLL_DURATION, POLLS, SCHEDULE_FIRES, WAKEUPS, WATCH_POLL_DURATION, WATCH_ROWS,
+        DB_ERRORS, POLL_CLAIMED_ROWS, POLL_DURATION, POLLS, SCHEDULE_FIRES, WAKEUPS, WATCH_HANDLER_DURATION,
+        WATCH_POLL_DURATION, WATCH_ROWS,
     },
     record::{count, counter, histogram, record},
 };
@@ -119,6 +120,15 @@ pub(crate) fn watch_rows(watch: &str, status: &str, rows: u64) {
 /// A look at a watched table took so long.
 pub(crate) fn watch_poll(watch: &str, took: Duration) {
     record(&WATCH_POLL_DURATION, &[WATCHES.or_other(watch)], took.as_secs_f64());
+}
+
+/// A handler was called about rows of a step, and has returned or was dropped. Steps come and go with edits: a thousand
+/// of all watches have series of their own.
+pub(crate) fn watch_called(watch: &str, step: &str, took: Duration) {
+    static STEPS: Names = Names::new();
+    let of = [watch, step];
+    let is_known = STEPS.or_other(&of.join("\0")) != OTHER;
+    record(&WATCH_HANDLER_DURATION, if is_known { &of } else { &[OTHER, OTHER] }, took.as_secs_f64());
 }
 
 static WATCHES: Names = Names::new();

@@ -162,6 +162,12 @@ pub(crate) const WATCH_ROWS: Metric = Metric::counter(
 );
 pub(crate) const WATCH_POLL_DURATION: Metric =
     Metric::histogram("watchbell_watch_poll_duration_seconds", &["watch"], BRIEF, "How long a look at a table took.");
+pub(crate) const WATCH_HANDLER_DURATION: Metric = Metric::histogram(
+    "watchbell_watch_handler_duration_seconds",
+    &["watch", "step"],
+    SECONDS,
+    "How long calls of handlers took: about one row, or a whole batch where the handler takes batches.",
+);
 
 // ---- workers and leases
 pub(crate) const WORKERS: Metric = Metric::gauge(
@@ -298,6 +304,7 @@ pub const ALL: &[Metric] = &[
     WATCH_PAUSED,
     WATCH_ROWS,
     WATCH_POLL_DURATION,
+    WATCH_HANDLER_DURATION,
     WORKERS,
     LEASE_EXPIRATIONS,
     LEASE_LOST,

@@ -23,7 +23,7 @@ use crate::{
         execute::{Executed, execute, expired, facts},
         finish::Finished,
     },
-    metrics::Meter,
+    metrics::{self, Meter},
     retry::RetryPolicy,
     run::{
         Status,
@@ -104,6 +104,9 @@ async fn attempt(shared: &Shared, id: i64, fence: i64) {
     drop(slot);
     shared.note_pace(took);
     meter.returned(took);
+    if let Some(row) = &run.row {
+        metrics::watch_called(&row.plan.watch.name, &row.planned().step.from, took);
+    }
     context.close_output();
     if matches!(executed, Executed::Verdict(_)) && shared.phase() == Phase::Running {
         // whoever sees the end then finds the output; but no state waits for output for long

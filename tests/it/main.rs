@@ -124,6 +124,7 @@ mod watch_hooks;
 mod watch_keys;
 mod watch_limits;
 mod watch_logs;
+mod watch_metrics;
 mod watch_mixed;
 mod watch_once;
 mod watch_owners;

@@ -52,7 +52,8 @@ pub struct WatchValues {
 ///
 /// `conn` is in a transaction.
 pub(super) async fn watches(conn: &mut PgConnection, now: Option<DateTime<Utc>>) -> sqlx::Result<Vec<WatchValues>> {
-    let mut found: Vec<(String, String, bool, i64)> = sqlx::query_as(WATCHES).bind(WATCHES_MAX).fetch_all(&mut *conn).await?;
+    let mut found: Vec<(String, String, bool, i64)> =
+        sqlx::query_as(WATCHES).bind(WATCHES_MAX).fetch_all(&mut *conn).await?;
     fastrand::shuffle(&mut found);
     let (began, mut values) = (Instant::now(), Vec::with_capacity(found.len()));
     for (name, owner, paused, states) in found {

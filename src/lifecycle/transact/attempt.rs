@@ -20,6 +20,7 @@ use crate::{
         Boxed, Context, Facts, Outcome, StopReason, Taken, Tx,
         call::{Ended, Patience, call},
     },
+    metrics,
     run::transition::Event,
     watch::plan::words,
 };
@@ -53,6 +54,7 @@ impl Batch<'_> {
         let began = Instant::now();
         let ended = self.ended(tx, &ctx).await;
         let took = began.elapsed();
+        metrics::watch_called(&self.line.plan.watch.name, &self.planned.step.from, took);
         if matches!(ended, Ended::Dropped) {
             // its statement may still be going on in the server, and would hold up the way back
             let cancel = sqlx::query("select pg_cancel_backend($1)").bind(self.backend);

@@ -164,6 +164,8 @@ pub struct WatchError {
     pub at: DateTime<Utc>,
     /// When the row is tried again, if it waits for that.
     pub again_at: Option<DateTime<Utc>>,
+    /// The last lines that the attempt printed, up to 4 KiB, in leased mode; none for those who may not read them.
+    pub output: Option<String>,
 }
 
 /// Reads the newest errors of a watch, at most `limit`: those of one row by its key, or of the last hour.
@@ -188,6 +190,7 @@ pub async fn watch_errors(
             message: row.try_get("message")?,
             at: row.try_get("at")?,
             again_at: row.try_get("again_at")?,
+            output: row.try_get("output")?,
         })
     };
     rows.iter().map(read).collect::<Result<_, _>>().named()

@@ -270,8 +270,8 @@ impl Context {
     /// Adds a line to the run's output, stream `log`. Never blocks and never fails the run: like all output
     /// it is cut in the middle where it is longer than the worker's `output_limit`.
     ///
-    /// Of a row of a watch no output is stored: the line goes to the worker's log, at `debug`, target
-    /// `watchbell::watch`.
+    /// Of a row of a watch the line goes to the worker's log, at `debug`, target `watchbell::watch`; in leased mode the
+    /// last 4 KiB of an attempt that fails are stored with its error.
     pub fn log(&self, line: impl Into<String>) {
         let mut line = line.into();
         if self.taken().is_none() {
@@ -286,7 +286,7 @@ impl Context {
     /// Of one attempt the first and the last bytes are kept, together `output_limit` of the worker's
     /// configuration (256 KiB); how many were cut between them is counted. Written at least once a second.
     ///
-    /// Of a row of a watch nothing is stored: it goes to the worker's log, as with [`log`](Self::log).
+    /// Of a row of a watch it goes where [`log`](Self::log) goes.
     ///
     /// ```
     /// use watchbell::{Context, handler::Stream};
@@ -299,6 +299,9 @@ impl Context {
         if let Some(output) = &self.inner.output {
             output.write(stream, bytes);
         } else if let Some(taken) = self.taken() {
+            if let Some(passage) = self.passage() {
+                passage.print(bytes);
+            }
             taken.log(stream, bytes);
         }
     }

@@ -9,6 +9,9 @@ use super::{Context, HandlerError, fatal};
 /// Longest text that a handler may keep, in bytes.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 
+/// Longest end of what an attempt printed that is kept with its error, in bytes.
+const PRINTED_MAX: usize = 4096;
+
 /// What a claim knows of a row beside the row.
 #[derive(Debug)]
 pub(crate) struct Passage {
@@ -18,16 +21,45 @@ pub(crate) struct Passage {
     pub(crate) data: Option<String>,
     /// What this one keeps.
     kept: Mutex<Option<String>>,
+    /// What it printed last.
+    printed: Mutex<Printed>,
+}
+
+#[derive(Debug, Default)]
+struct Printed {
+    end: Vec<u8>,
+    /// There was more before it.
+    cut: bool,
 }
 
 impl Passage {
     pub(crate) fn new(id: i64, data: Option<String>) -> Self {
-        Self { id, data, kept: Mutex::default() }
+        Self { id, data, kept: Mutex::default(), printed: Mutex::default() }
     }
 
     /// What this attempt kept, if anything.
     pub(crate) fn kept(&self) -> Option<String> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Remembers the end of what the handler prints: should it fail, its last lines are wanted.
+    pub(super) fn print(&self, bytes: &[u8]) {
+        let more = &bytes[bytes.len().saturating_sub(PRINTED_MAX)..];
+        let mut printed = self.printed.lock().unwrap_or_else(PoisonError::into_inner);
+        let excess = (printed.end.len() + more.len()).saturating_sub(PRINTED_MAX);
+        printed.cut |= excess > 0 || more.len() < bytes.len();
+        printed.end.drain(..excess);
+        printed.end.extend_from_slice(more);
+    }
+
+    /// The last lines that it printed, as UTF-8; `None` if there are none.
+    pub(crate) fn printed(&self) -> Option<Vec<u8>> {
+        let printed = self.printed.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = String::from_utf8_lossy(&printed.end).replace('\0', "\u{fffd}");
+        // what is left of a line that was cut says little
+        let whole = text.split_once('\n').filter(|(_, rest)| printed.cut && !rest.trim().is_empty());
+        let text = whole.map_or(text.as_str(), |(_, rest)| rest).trim_end();
+        (!text.is_empty()).then(|| text.as_bytes().to_vec())
     }
 }
 
@@ -99,5 +131,34 @@ impl Context {
             (Some(watch), Some(passage)) => format!("{watch}:{}", passage.id),
             _ => self.run_id().to_string(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn printed(pieces: &[&[u8]]) -> Option<String> {
+        let passage = Passage::new(1, None);
+        pieces.iter().for_each(|piece| passage.print(piece));
+        passage.printed().map(|bytes| String::from_utf8(bytes).unwrap())
+    }
+
+    #[test]
+    fn the_last_lines_are_kept_whole_and_as_text() {
+        assert_eq!(printed(&[]), None);
+        assert_eq!(printed(&[b"\n", b" \n"]), None);
+        assert_eq!(printed(&[b"one\ntw", b"o\n"]).unwrap(), "one\ntwo");
+        assert_eq!(printed(&[b"a\0b\xff\n"]).unwrap(), "a\u{fffd}b\u{fffd}");
+        let long = "x".repeat(70);
+        let lines: Vec<String> = (0..1000).map(|n| format!("{n} {long}\n")).collect();
+        for kept in
+            [printed(&lines.iter().map(String::as_bytes).collect::<Vec<_>>()), printed(&[lines.concat().as_bytes()])]
+        {
+            let kept = kept.unwrap();
+            assert!(kept.len() < PRINTED_MAX && kept.len() > PRINTED_MAX - 80, "{}", kept.len());
+            assert!(lines.concat().ends_with(&format!("\n{kept}\n")), "{kept}");
+        }
+        assert_eq!(printed(&[&[b'x'; 10_000]]).unwrap().len(), PRINTED_MAX, "one endless line");
     }
 }

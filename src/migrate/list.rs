@@ -66,6 +66,7 @@ pub(super) const ALL: &[Migration] = migrations![
     40 "0040_watch_refusals" since 40,
     41 "0041_watches_visible" since 41,
     42 "0042_watch_remains" since 42,
+    43 "0043_watch_output" since 43,
 ];
 
 /// What every schema begins with: the place where migrations are recorded. Harmless when it is there.

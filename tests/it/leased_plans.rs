@@ -58,6 +58,7 @@ impl Prepared {
             all("null::text"),
             all("null::text"),
             all("null::text"),
+            all("null::bytea"),
             format!("'{keys}'"),
         ];
         let finish = self.read_by(&format!("finish ({})", lists.join(", "))).await;

@@ -127,6 +127,7 @@ mod watch_logs;
 mod watch_metrics;
 mod watch_mixed;
 mod watch_once;
+mod watch_output;
 mod watch_owners;
 mod watch_plans;
 mod watch_poison;

@@ -239,6 +239,12 @@ async fn who_may_look_sees_watches_and_the_rows_of_tables_that_he_may_read() {
         let refused = client::watch_counts(&mut session, "secrets").await.unwrap_err().to_string();
         let missing = if role == "viewer" { "table secrets" } else { "table watches" };
         assert_eq!(refused, format!("permission denied: for {missing}"), "{role}");
+        let printed = "select count(output) from watchbell.watch_errors";
+        if role == "producer" {
+            denied(&mut session, printed).await;
+        } else {
+            sqlx::query(printed).execute(&mut session).await.unwrap();
+        }
         if role == "viewer" {
             client::test_watch(&mut session, "hosts", 5).await.unwrap();
         }

@@ -55,8 +55,11 @@ to {prefix}_producer;
 grant select on
     watchbell.upcoming, watchbell.running, watchbell.recent_failures, watchbell.queue_status, watchbell.worker_status,
     watchbell.schedule_history, watchbell.attention, watchbell.backfills, watchbell.migrations,
-    watchbell.watch_status, watchbell.watch_definitions, watchbell.watch_errors
+    watchbell.watch_status, watchbell.watch_definitions
 to {prefix}_producer;
+-- Not what handlers print, which may quote payloads and rows.
+revoke select on watchbell.watch_errors from {prefix}_producer;
+grant select (watch_id, key, step, attempt, worker_id, kind, message, at) on watchbell.watch_errors to {prefix}_producer;
 grant select (watch_id, key, step, claimed_by, claimed_at, attempt, crashes, due_at, error)
 on watchbell.watch_claims to {prefix}_producer;
 -- For watch_states, watch_counts and test_watch, which read the tables that the caller may read.

@@ -18,6 +18,8 @@ use crate::nearest::did_you_mean;
 
 /// How many errors are shown.
 const ERRORS: u32 = 5;
+/// Lines of what each of them printed.
+const PRINTED: usize = 5;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ShowArgs {
@@ -150,8 +152,15 @@ fn text(shown: &Shown, now: DateTime<Utc>) -> String {
         let said =
             format!("{} {}, attempt {}{again}: {}", time(Some(error.at)), error.step, error.attempt, error.message);
         line(&format!("error of {}", shown_key(&error.key)), Some(said));
+        last_lines(error.output.as_deref()).into_iter().for_each(|printed| line("  it printed", Some(printed)));
     }
     text
+}
+
+/// What is shown of an output: its last lines; all of it is in `--json`.
+fn last_lines(output: Option<&str>) -> Vec<String> {
+    let lines: Vec<&str> = output.unwrap_or_default().lines().collect();
+    lines[lines.len().saturating_sub(PRINTED)..].iter().map(|line| (*line).to_owned()).collect()
 }
 
 /// The timeout as it was written, and what is left of it in transactional mode.

@@ -42,7 +42,8 @@ pub async fn finish(
         .bind(flags(&|f| f.verdict.crashed))
         .bind(list(&|f| f.verdict.error.as_ref().map(|(kind, _)| (*kind).to_owned())))
         .bind(list(&|f| f.verdict.error.as_ref().map(|(_, message)| message.clone())))
-        .bind(batch.iter().map(|(row, _)| row.passage.kept()).collect::<Vec<_>>());
+        .bind(batch.iter().map(|(row, _)| row.passage.kept()).collect::<Vec<_>>())
+        .bind(batch.iter().map(|(row, f)| printed(row, f)).collect::<Vec<_>>());
     let columns = (0..step.statements.width()).map(|n| batch.iter().map(|(row, _)| row.key()[n].as_str()).collect());
     let query = columns.fold(query, |query, column: Vec<&str>| query.bind(column));
     let mut became = vec![Became::Held; batch.len()];
@@ -59,4 +60,9 @@ pub async fn finish(
         }
     }
     Ok(became)
+}
+
+/// What the handler printed last, of an attempt that failed.
+fn printed(row: &RowClaim, finished: &Finished) -> Option<Vec<u8>> {
+    finished.verdict.error.as_ref().and_then(|_| row.passage.printed())
 }

@@ -98,8 +98,8 @@ select c.key, null, null, c.id, c.fence, c.attempt, c.crashes, c.data::text, c.c
 
     /// Ends claims, or gives them back, and moves their rows, as far as they still stand where the claim left them.
     ///
-    /// Parameters are lists of claim, fence, worker, status, delay in ms, unstarted, crashed, kind, message and kept
-    /// data, and then one list for each key column. Answers for each, by its number in the lists from 1, what became:
+    /// Parameters are lists of claim, fence, worker, status, delay in ms, unstarted, crashed, kind, message, kept data
+    /// and output, and then one list for each key column. Answers for each, by its number in the lists from 1, what became:
     /// `moved`, `changed` (the row had been moved or deleted; only the claim ended), `held` (somebody else has locked
     /// it: send it again), `superseded` (the claim is another's).
     pub fn finish(&self) -> String {
@@ -108,13 +108,13 @@ select c.key, null, null, c.id, c.fence, c.attempt, c.crashes, c.data::text, c.c
         // a row that is tried again stands at `from` already, unless it went to `via`
         let moves = if self.via.is_some() { "" } else { " and k.status <> 'pending'" };
         let parts = s.parts();
-        let lists = listed((11..11 + s.width()).map(|n| format!("${n}::text[]")));
+        let lists = listed((12..12 + s.width()).map(|n| format!("${n}::text[]")));
         format!(
             "with v as materialized (
     select k.*, {key} as key, (select watchbell.instant()) as now
     from unnest($1::bigint[], $2::bigint[], $3::integer[], $4::text[], $5::bigint[], $6::boolean[], $7::boolean[],
-                $8::text[], $9::text[], $10::text[], {lists}) with ordinality
-         as k (id, fence, claimed_by, status, delay_ms, unstarted, crashed, kind, message, data, {parts}, n)
+                $8::text[], $9::text[], $10::text[], $11::bytea[], {lists}) with ordinality
+         as k (id, fence, claimed_by, status, delay_ms, unstarted, crashed, kind, message, data, output, {parts}, n)
 ), u as materialized (
     select k.*, coalesce(t.{status} = {standing}, false) as stands
     from v k join {table} as t on {has_key}
@@ -152,8 +152,8 @@ select c.key, null, null, c.id, c.fence, c.attempt, c.crashes, c.data::text, c.c
     from owned k
     where {has_key} and k.stands{moves}
 ), errors as (
-    insert into watchbell.watch_errors (watch_id, key, step, attempt, worker_id, kind, message, at)
-    select {watch}, k.key, {step}, k.attempts, k.claimed_by, k.kind, k.message, k.now
+    insert into watchbell.watch_errors (watch_id, key, step, attempt, worker_id, kind, message, output, at)
+    select {watch}, k.key, {step}, k.attempts, k.claimed_by, k.kind, k.message, k.output, k.now
     from owned k where k.kind is not null
 ), totals as (
     insert into watchbell.watch_totals as t (watch_id, step, worker_id, done, failed, retried, changed, last_at)

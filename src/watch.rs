@@ -136,7 +136,7 @@ impl std::fmt::Display for Key {
 const TIMEOUT: Duration = Duration::from_secs(3600);
 
 impl Step {
-    /// The timeout that somebody asked for: not the one that every watch has.
+    /// The timeout that somebody asked for: not the one that every watch has, nor the same if somebody wrote it.
     pub fn asked_timeout(&self) -> Option<Duration> {
         self.timeout.filter(|timeout| *timeout != TIMEOUT)
     }

@@ -4,8 +4,11 @@ use chrono::TimeDelta;
 use watchbell::client;
 use watchbell::lifecycle::leased::{forget, settle_remains};
 
+use crate::logs::Told;
 use crate::support::Scene;
-use crate::support::watched::{hosts, watch};
+use crate::support::commands::Place;
+use crate::support::wait::until_true;
+use crate::support::watched::{PATIENCE, hosts, watch};
 
 /// Four hosts at `busy`: 1 and 2 are claimed by worker 7, 3 and 4 nobody knows of; 5 is pending. And their watch is gone.
 async fn gone(worker: &str) -> Scene {
@@ -115,4 +118,25 @@ async fn a_watch_without_a_state_of_work_leaves_nothing() {
     watch(&mut scene, "hosts", "table_name, handler", "'public.hosts', 'init'").await;
     scene.psql("delete from watchbell.watches").await;
     assert_eq!(scene.value::<i64>(LEFT).await, 0);
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_after_its_watch_was_deleted_loses_no_row() {
+    let mut scene = hosts(1).await;
+    let values = r#"'public.hosts', 'shell', '{"argv": ["sh", "-c", "sleep 60"]}', 'busy'"#;
+    watch(&mut scene, "hosts", "table_name, handler, payload, via_state", values).await;
+    let (place, shell) = (Place::new(), ["--enable-shell", "--shell-programs", "sh"]);
+    let (dead, judge) = (Told::by(&place, "dead"), Told::by(&place, "judge"));
+    let victim = dead.worker("info", &scene.database.url, &shell);
+    until_true(&scene.database.pool, "exists (select from hosts where status = 'busy')", PATIENCE).await;
+    client::unwatch(&mut scene.sql, "hosts").await.unwrap();
+    // the other one has never seen the watch, and has one of its own
+    scene.psql("create table others (id bigint primary key, status text not null default 'pending')").await;
+    watch(&mut scene, "others", "table_name, handler", "'public.others', 'shell'").await;
+    let other = judge.worker("debug", &scene.database.url, &shell);
+    judge.until_said("planned").await;
+    drop(victim); // as by kill -9
+    until_true(&scene.database.pool, "exists (select from hosts where status = 'pending')", PATIENCE).await;
+    judge.until_said("rows of deleted watches put back").await;
+    drop(other);
 }

@@ -6,7 +6,11 @@ use futures_util::FutureExt;
 use tokio::{sync::mpsc::Receiver, time};
 
 use super::row_event::RowEvent;
-use crate::{handler::Boxed, run::RunId, run::Status};
+use crate::{
+    handler::{Boxed, shown_key},
+    run::RunId,
+    run::Status,
+};
 
 /// How long one call of a hook may take before it is dropped.
 const HOOK_MAX: Duration = Duration::from_secs(10);
@@ -134,13 +138,15 @@ pub(super) async fn tell(hooks: Hooks, mut inbox: Receiver<Told>) {
                 }
             }
             Told::RowFailed(event) => {
-                let (watch, key) = (&event.watch, &event.key);
+                let (watch, step, key) = (&event.watch, &event.step, shown_key(&event.key));
                 for hook in &hooks.of_rows {
                     match call(hook, (*event).clone()).await {
                         Called::Done => {}
-                        Called::Panicked => tracing::error!(watch, ?key, "a hook panicked; the row is not affected"),
+                        Called::Panicked => {
+                            tracing::error!(watch, step, key, "a hook panicked; the row is not affected");
+                        }
                         Called::Dropped => {
-                            tracing::error!(watch, ?key, "a hook took longer than {HOOK_MAX:?} and was dropped");
+                            tracing::error!(watch, step, key, "a hook took longer than {HOOK_MAX:?} and was dropped");
                         }
                     }
                 }

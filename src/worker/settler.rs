@@ -10,6 +10,7 @@ use tokio::{
 };
 
 use super::{
+    journal::RowJournal,
     row_event::Failed,
     session::{Session, within},
     shared::{Phase, Shared},
@@ -168,7 +169,7 @@ impl Settler {
         let mut onward = false;
         for (mut one, became) in group.into_iter().zip(became) {
             let (row, verdict) = (&one.row, &one.finished.verdict);
-            let (watch, key) = (&row.plan.watch.name, row.key());
+            let watch = &row.plan.watch.name;
             match became {
                 Became::Held => {
                     one.not_before = Instant::now() + HELD_PAUSE;
@@ -193,10 +194,8 @@ impl Settler {
                         self.elsewhere |= self.shared.executor.registry.get(&next.handler).is_none();
                     }
                 }
-                Became::Changed => {
-                    tracing::info!(watch, ?key, "somebody else had moved or deleted the row: left as it is");
-                }
-                Became::Superseded => tracing::warn!(watch, ?key, "a late verdict was refused: another has the row"),
+                Became::Changed => RowJournal::left(row, one.finished.claimed_by),
+                Became::Superseded => RowJournal::refused(row, one.finished.claimed_by),
             }
             self.shared.quiet.ended();
             self.shared.backlog.fetch_sub(1, Ordering::Release);

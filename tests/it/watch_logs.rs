@@ -121,6 +121,25 @@ async fn a_row_of_a_dead_worker_is_told_as_taken_back() {
 }
 
 #[tokio::test]
+async fn a_row_that_its_owner_moved_meanwhile_is_told_with_the_fields_of_every_row() {
+    let mut scene = hosts(1).await;
+    let place = Place::new();
+    let go = place.path().join("go");
+    let wait = format!("while [ ! -e {} ]; do sleep 0.05; done", go.display());
+    shell(&mut scene, &wait, ("via_state", "'busy'")).await;
+    let told = Told::by(&place, "log");
+    let worker = told.worker("info", &scene.database.url, &SHELL);
+    until_true(&scene.database.pool, "exists (select from hosts where status = 'busy')", PATIENCE).await;
+    scene.psql("update hosts set status = 'retired'").await;
+    std::fs::write(&go, "").unwrap();
+    let left = told.until_said("row moved or deleted by somebody else, and left so").await;
+    assert_eq!((&left["level"], &left["target"]), (&"INFO".into(), &"watchbell::watch".into()));
+    assert_eq!((&left["watch"], &left["step"], &left["key"]), (&"hosts".into(), &"pending".into(), &"1".into()));
+    assert!(left["attempt"] == 1 && left["worker"].is_i64(), "{left}");
+    drop(worker);
+}
+
+#[tokio::test]
 async fn a_filter_that_fails_is_told_once_and_when_it_works_again() {
     for mode in ["transactional", "leased"] {
         let mut scene = hosts(3).await;

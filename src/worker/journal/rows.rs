@@ -76,6 +76,22 @@ impl RowJournal {
         );
     }
 
+    /// Its owner had moved or deleted a row in leased mode: only its claim has ended.
+    pub(in crate::worker) fn left(row: &RowClaim, worker: i32) {
+        let (watch, step, key) = (&row.plan.watch.name, &row.planned().step.from, shown_key(row.key()));
+        let attempt = row.standing.attempt;
+        let said = "row moved or deleted by somebody else, and left so";
+        event!(target: "watchbell::watch", Level::INFO, watch, step, key, attempt, worker, "{said}");
+    }
+
+    /// The end of a row in leased mode came late.
+    pub(in crate::worker) fn refused(row: &RowClaim, worker: i32) {
+        let (watch, step, key) = (&row.plan.watch.name, &row.planned().step.from, shown_key(row.key()));
+        let attempt = row.standing.attempt;
+        let said = "row's end refused: another worker has it";
+        event!(target: "watchbell::watch", Level::WARN, watch, step, key, attempt, worker, "{said}");
+    }
+
     /// The database has accepted what became of a row in leased mode.
     pub(in crate::worker) fn ended(&self, row: &RowClaim, finished: &Finished) {
         let verdict = &finished.verdict;

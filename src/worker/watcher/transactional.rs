@@ -191,7 +191,8 @@ impl Lanes {
             }
         }
         if worked.broken {
-            tracing::warn!(watch = self.step.plan.watch.name, step = step.from, "its statement cannot be executed");
+            let (watch, step) = (&self.step.plan.watch.name, &step.from);
+            tracing::warn!(target: "watchbell::watch", watch, step, "statement of a watch cannot be executed");
             self.step.replan().await;
             self.rest.failed();
             (self.at_once, self.width) = (false, 1);

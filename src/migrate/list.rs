@@ -65,6 +65,7 @@ pub(super) const ALL: &[Migration] = migrations![
     39 "0039_watch_edits" since 39,
     40 "0040_watch_refusals" since 40,
     41 "0041_watches_visible" since 41,
+    42 "0042_answers" since 42,
 ];
 
 /// What every schema begins with: the place where migrations are recorded. Harmless when it is there.

@@ -177,6 +177,11 @@ async fn an_edit_that_cannot_be_says_why() {
         (&["hosts", "--filter", "nme = 'x'"], 2, "watch \"hosts\": filter: column \"nme\" does not exist"),
         (&["hosts", "--since-column", "at"], 2, "table public.hosts has no column \"at\""),
         (&["hosts", "--key", "status"], 2, "no unique index of public.hosts covers the key (status)"),
+        (
+            &["hosts", "--retry", "2s"],
+            2,
+            "watch \"hosts\": retry is not valid JSON: trailing characters at line 1 column 2; such as {\"strategy\": \"fixed\", \"base\": \"30s\"}",
+        ),
         (&["hosts", "--payload", "{"], 2, "watch \"hosts\": payload is not valid JSON: EOF while parsing an object"),
         (
             &["hosts", "--to", "pending"],

@@ -238,7 +238,7 @@ async fn who_may_look_sees_watches_and_the_rows_of_tables_that_he_may_read() {
         assert!(client::watch_errors(&mut session, "hosts", None, 5).await.unwrap().is_empty());
         let refused = client::watch_counts(&mut session, "secrets").await.unwrap_err().to_string();
         let missing = if role == "viewer" { "table secrets" } else { "table watches" };
-        assert_eq!(refused, format!("permission denied: for {missing}"), "{role}");
+        assert_eq!(refused, format!("permission denied: {missing}"), "{role}");
         if role == "viewer" {
             client::test_watch(&mut session, "hosts", 5).await.unwrap();
         }

@@ -112,8 +112,10 @@ fn new_run(args: &EnqueueArgs) -> Result<NewRun> {
         run = run.max_attempts(attempts);
     }
     if let Some(policy) = &args.retry {
-        let policy: &RawValue =
-            serde_json::from_str(policy).map_err(|e| Error::invalid("--retry", format!("is not valid JSON: {e}")))?;
+        let policy: &RawValue = serde_json::from_str(policy).map_err(|e| {
+            let like = r#"such as {"strategy": "fixed", "base": "30s"}"#;
+            Error::invalid("--retry", format!("is not valid JSON: {e}; {like}"))
+        })?;
         run = run.retry(policy)?;
     }
     if let Some(Limit(timeout)) = args.timeout {

@@ -203,7 +203,9 @@ async fn cancel(args: CancelArgs, setting: &Setting) -> Result<()> {
             &[("ID", |answer| answer.id.to_string()), ("RESULT", |answer| answer.result.to_owned())];
         setting.output.list(&answers, columns, |answer| answer.id.to_string())?;
     }
-    note(&format!("{url}: {} of {} runs found", answers.len(), answers.len() + usize::from(refused.is_some())));
+    let over = answers.iter().filter(|answer| answer.result == word(Cancelled::Finished)).count();
+    let was_over = if over == 0 { String::new() } else { format!("; over before: {over}") };
+    note(&format!("{url}: runs cancelled or asked to stop: {}{was_over}", answers.len() - over));
     refused.map_or(Ok(()), Err)
 }
 

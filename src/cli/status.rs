@@ -77,21 +77,27 @@ fn screen(setting: &Setting, url: &str, report: &StatusReport) -> String {
             ("PAUSED", |row| time(row.paused_at)),
         ],
     );
+    let some_unknown = report.watches.iter().any(|row| row.waiting.is_none());
+    let title = if some_unknown {
+        "Watches: ? is not counted in time, or not readable; watch show says more"
+    } else {
+        "Watches"
+    };
     part(
         &mut text,
         setting,
-        "Watches",
+        title,
         &report.watches,
         WORKERS,
         &[
             ("NAME", |row| row.name.clone()),
             ("STATUS", |row| row.status.clone()),
             ("WAITING", |row| {
-                row.waiting.map(|n| format!("{n}{}", if row.capped { "+" } else { "" })).unwrap_or_default()
+                row.waiting.map_or_else(unknown, |n| format!("{n}{}", if row.capped { "+" } else { "" }))
             }),
             ("WORKING", |row| row.in_work.to_string()),
-            ("FAILED", |row| row.failed.map(|n| n.to_string()).unwrap_or_default()),
-            ("ERRORS IN 1H", |row| row.errors.map(|n| n.to_string()).unwrap_or_default()),
+            ("FAILED", |row| row.failed.map_or_else(unknown, |n| n.to_string())),
+            ("ERRORS IN 1H", |row| row.errors.map_or_else(unknown, |n| n.to_string())),
             ("OLDEST", |row| row.waits_for.map(whole_seconds).unwrap_or_default()),
         ],
     );
@@ -140,6 +146,11 @@ fn screen(setting: &Setting, url: &str, report: &StatusReport) -> String {
     );
     text.push_str(&needs(&report.attention));
     text
+}
+
+/// In the place of a number that nobody could count.
+fn unknown() -> String {
+    "?".to_owned()
 }
 
 fn is_busy(queue: &QueueRow) -> bool {

@@ -113,7 +113,8 @@ impl WatchEdit {
         }
         for column in ["payload", "retry", "transitions"] {
             if let Some(Err(problem)) = self.0.value(column).map(serde_json::from_str::<&RawValue>) {
-                return Err(Error::invalid(self.0.subject(), format!("{column} is not valid JSON: {problem}")));
+                let like = if column == "retry" { r#"; such as {"strategy": "fixed", "base": "30s"}"# } else { "" };
+                return Err(Error::invalid(self.0.subject(), format!("{column} is not valid JSON: {problem}{like}")));
             }
         }
         Ok(())

@@ -3,6 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 use sqlx::postgres::PgRow;
 use sqlx::{PgExecutor, Row};
 
@@ -149,6 +150,9 @@ pub struct WatchStep {
     pub mode: Option<String>,
     /// Why this mode.
     pub reason: Option<String>,
+    /// What it says otherwise than its watch, such as `timeout` and `max_attempts`, as it was written.
+    #[serde(default)]
+    pub own: Map<String, Value>,
 }
 
 impl WatchRow {

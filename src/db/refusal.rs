@@ -13,7 +13,10 @@ use crate::error::{Error, Result, SchemaMismatch};
 pub fn refusal(error: sqlx::Error) -> Error {
     let sqlx::Error::Database(answer) = &error else { return Error::Database(error) };
     match answer.code().as_deref() {
-        Some("42501") => Error::Denied(answer.message().trim_start_matches("permission denied ").to_owned()),
+        Some("42501") => {
+            let said = answer.message().trim_start_matches("permission denied ");
+            Error::Denied(said.trim_start_matches("for ").to_owned())
+        }
         Some("3F000") => Error::Schema(SchemaMismatch::Missing),
         // A missing table, view or function of ours; a user's own is none of our business.
         Some("42P01" | "42883") if answer.message().contains("watchbell.") => Error::Schema(SchemaMismatch::Missing),

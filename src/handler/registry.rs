@@ -56,6 +56,15 @@ pub trait Handler: Send + Sync + 'static {
         false
     }
 
+    /// Looks at the payload of a watch before rows are given to it; it must not wait.
+    ///
+    /// # Errors
+    /// Why each row would fail, in one sentence. Then this worker takes none.
+    fn check_payload(&self, payload: &str) -> Result<(), String> {
+        let _ = payload;
+        Ok(())
+    }
+
     /// Whether its work ends when its future is dropped. Otherwise the worker waits for it beyond the grace.
     fn stops_when_dropped(&self) -> bool {
         true
@@ -255,6 +264,15 @@ impl Work {
         match self {
             Self::Plain(handler) => handler.takes_batch(),
             Self::Transactional(handler) => handler.takes_batch(),
+        }
+    }
+
+    /// Refuses the payload of a step with which each row would fail.
+    pub(crate) fn check_payload(&self, payload: &str) -> Result<(), String> {
+        match self {
+            Self::Plain(handler) => handler.check_payload(payload),
+            // a statement is tried on its table
+            Self::Transactional(_) => Ok(()),
         }
     }
 

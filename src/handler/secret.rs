@@ -154,6 +154,15 @@ impl Reference {
     }
 }
 
+/// Whether a reference stands here or anywhere in it.
+pub(super) fn refers(value: &Value) -> bool {
+    match value {
+        Value::Object(object) => object.contains_key(KEY) || object.values().any(refers),
+        Value::Array(list) => list.iter().any(refers),
+        _ => false,
+    }
+}
+
 /// Collects the places of all references.
 fn find<'a>(value: &'a mut Value, places: &mut Vec<&'a mut Value>) -> Result<(), HandlerError> {
     /// Most references of one payload.

@@ -256,6 +256,11 @@ impl Handler for Shell {
     fn call(&self, ctx: Context) -> Pin<Box<dyn Future<Output = Outcome> + Send + '_>> {
         Box::pin(async move { self.run(&ctx).await.unwrap_or_else(Outcome::Failed) })
     }
+
+    /// All that is known before the row is: the keys, the account and whether the program is allowed.
+    fn check_payload(&self, payload: &str) -> Result<(), String> {
+        self.fits(payload)
+    }
 }
 
 /// Makes this process's memory and environment unreadable to others of its account, commands included; also

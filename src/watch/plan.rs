@@ -122,7 +122,7 @@ impl Plan {
             if !is_indexed(conn, &table, &statements).await? {
                 advice.push(table.index(&statements.indexed(&table, &order), step));
             }
-            let mut chosen = choose(step, registry, transaction_max);
+            let mut chosen = fits(step, registry).and_then(|()| choose(step, registry, transaction_max));
             if matches!(chosen, Ok((Some(Mode::Transactional), _))) {
                 match try_statement(conn, step, &statements, registry).await {
                     Err(problem @ Error::Invalid { .. }) => chosen = Err(problem),
@@ -182,6 +182,12 @@ impl Planned {
 /// A duration as people read it: `10s`.
 pub(crate) fn words(time: Duration) -> String {
     chrono::TimeDelta::from_std(time).map_or_else(|_| format!("{time:?}"), duration::words)
+}
+
+/// What is wrong with a payload is the watch's fault: all of its rows would fail, and none is to blame.
+fn fits(step: &Step, registry: &Registry) -> Result<()> {
+    let Some(entry) = registry.get(&step.handler) else { return Ok(()) };
+    entry.work.check_payload(&step.payload).map_err(|problem| Error::invalid("payload", problem))
 }
 
 /// The mode of a step, and why. None without its handler.

@@ -79,17 +79,22 @@ async fn a_watch_is_listed_paused_retried_and_removed() {
     let url = database.url.as_str();
     execute(&database, TABLE).await;
     let steps = r#"[{"from": "pending", "via": "busy", "to": "set up", "handler": "init_host"},
-                    {"from": "set up", "to": "normal", "handler": "chekc"}]"#;
+                    {"from": "set up", "to": "normal", "handler": "chekc", "timeout": "10m", "max_attempts": 1}]"#;
     let Ended(code, _, stderr) = run(Some(url), &["watch", "add", "hosts", "public.hosts", "--steps", steps]);
     assert_eq!(code, 0, "{stderr}");
     assert!(stderr.contains("no worker has ever registered handler \"chekc\""), "{stderr}");
     let list = done(url, &["watch", "list"]);
     let rows: Vec<Vec<&str>> = list.lines().map(|line| line.split('\t').collect()).collect();
-    assert_eq!(rows[0].join(" "), "NAME TABLE STATES STATUS WORKING WAITING DONE FAILED LAST ERROR");
+    assert_eq!(rows[0].join(" "), "NAME TABLE STATES STATUS WORKING RETRYING MOVED ON GIVEN UP LAST ERROR");
     assert_eq!(rows[1][..8], ["hosts", "public.hosts", "pending -> set up -> normal", "pending", "0", "0", "0", "0"]);
 
     done(url, &["watch", "pause", "hosts", "--note", "the rack moves"]);
-    assert!(done(url, &["watch", "show", "hosts"]).contains(": the rack moves\n"));
+    let show = done(url, &["watch", "show", "hosts"]);
+    assert!(show.contains(": the rack moves\n") && !show.contains(" until "), "this pause has no end: {show}");
+    assert!(
+        show.contains("chekc; no worker has looked at it yet\n    with its own max_attempts 1, timeout 10m\n"),
+        "{show}"
+    );
     done(url, &["watch", "resume", "hosts"]);
     assert_eq!(done(url, &["watch", "retry", "hosts", "--key", "1"]), "0\n");
     assert_eq!(done(url, &["watch", "retry", "hosts", "--yes"]), "1\n");
@@ -172,6 +177,11 @@ async fn an_edit_that_cannot_be_says_why() {
         (&["hosts", "--filter", "nme = 'x'"], 2, "watch \"hosts\": filter: column \"nme\" does not exist"),
         (&["hosts", "--since-column", "at"], 2, "table public.hosts has no column \"at\""),
         (&["hosts", "--key", "status"], 2, "no unique index of public.hosts covers the key (status)"),
+        (
+            &["hosts", "--retry", "2s"],
+            2,
+            "watch \"hosts\": retry is not valid JSON: trailing characters at line 1 column 2; such as {\"strategy\": \"fixed\", \"base\": \"30s\"}",
+        ),
         (&["hosts", "--payload", "{"], 2, "watch \"hosts\": payload is not valid JSON: EOF while parsing an object"),
         (
             &["hosts", "--to", "pending"],

@@ -13,7 +13,7 @@ use watchbell::lifecycle::rescue::{declare_dead, orphans};
 use crate::rows::refusal;
 use crate::support::crew::{hand, start};
 use crate::support::scene::{BY_ALL, engine_session};
-use crate::support::{Database, skip};
+use crate::support::{Database, skip, wait};
 
 /// A database with its roles; they belong to the server, so each test has names of its own.
 struct Roles {
@@ -238,7 +238,7 @@ async fn who_may_look_sees_watches_and_the_rows_of_tables_that_he_may_read() {
         assert!(client::watch_errors(&mut session, "hosts", None, 5).await.unwrap().is_empty());
         let refused = client::watch_counts(&mut session, "secrets").await.unwrap_err().to_string();
         let missing = if role == "viewer" { "table secrets" } else { "table watches" };
-        assert_eq!(refused, format!("permission denied: for {missing}"), "{role}");
+        assert_eq!(refused, format!("permission denied: {missing}"), "{role}");
         let printed = "select count(output) from watchbell.watch_errors";
         if role == "producer" {
             denied(&mut session, printed).await;
@@ -344,4 +344,30 @@ fn a_prefix_that_is_no_plain_name_is_refused() {
     assert_eq!(output.status.code(), Some(2));
     let answer = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(answer.contains("\"a; drop\" is not 1 to 50 lower case letters"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_script_gives_way_to_a_transaction_that_would_be_in_a_deadlock_with_it() {
+    let Some(mut roles) = Roles::new().await else { return };
+    // a second prefix takes everything over from the first
+    let prefix = format!("{}_b", roles.prefix);
+    let mut other = roles.database.connect_admin().await;
+    let mut worker = roles.database.connect_admin().await;
+    ok(&mut worker, "begin; select from watchbell.workers").await;
+    let text = script(&prefix);
+    let changes = tokio::spawn(async move { sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut other).await.map(drop) });
+    // it has the tables that come before, and waits for this one
+    let waits =
+        "select exists (select from pg_locks l where not l.granted and l.relation = 'watchbell.workers'::regclass)";
+    wait::until("the script to wait", Duration::from_secs(10), async || {
+        sqlx::query_scalar::<_, bool>(waits).fetch_one(&mut roles.admin).await.unwrap().then_some(())
+    })
+    .await;
+    ok(&mut worker, "select from watchbell.activity; commit").await;
+    changes.await.unwrap().unwrap();
+    let owned = "select bool_and(c.relowner = $1::regrole) from pg_class c
+                 where c.relnamespace = 'watchbell'::regnamespace and c.relkind in ('r', 'p', 'v')";
+    let owned = sqlx::query_scalar::<_, bool>(owned).bind(format!("{prefix}_owner"));
+    assert!(owned.fetch_one(&mut roles.admin).await.unwrap());
+    roles.drop().await;
 }

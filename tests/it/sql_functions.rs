@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
+use sqlx::postgres::PgDatabaseError;
 
 use crate::rows::refusal;
 use crate::support::Scene;
@@ -379,4 +380,19 @@ async fn many_who_skip_at_once_skip_one_and_the_others_are_told() {
     let answers = at_once(&scene, call).await;
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1, "{answers:?}");
     assert_eq!(scene.value::<i64>("select count(*) from watchbell.fires").await, 1);
+}
+
+#[tokio::test]
+async fn a_refused_schedule_is_not_buried_under_a_statement() {
+    let mut scene = Scene::new().await;
+    let refused = "select watchbell.schedule('s', 'mail', cron => '0 2 * * *', timezone => 'Europe/Pariss')";
+    let error = sqlx::query(refused).execute(&mut scene.sql).await.unwrap_err();
+    let error = error.as_database_error().unwrap().downcast_ref::<PgDatabaseError>();
+    assert_eq!(error.message(), "unknown timezone \"Europe/Pariss\" for schedule \"s\"");
+    assert_eq!(
+        (error.code(), error.column(), error.hint()),
+        ("22023", Some("timezone"), Some("Did you mean \"Europe/Paris\"?"))
+    );
+    let context = error.r#where().unwrap();
+    assert!(!context.contains('\n') && context.starts_with("PL/pgSQL function"), "{context}");
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
+use watchbell::handler::{http::Http, shell::Shell};
 use watchbell::lifecycle::watch_plan::{Found, Planner, plan};
 use watchbell::watch::{Plan, plan::TRANSACTION_MAX};
 use watchbell::{Registry, Tx};
@@ -235,5 +236,46 @@ async fn a_filter_is_one_condition_and_nothing_else() {
             Found::Invalid(found) => assert_eq!(found.reason, format!("filter: {said}")),
             other => panic!("{filter}: {other:?}"),
         }
+    }
+}
+
+#[tokio::test]
+async fn a_payload_with_which_each_row_would_fail_makes_the_watch_invalid() {
+    let mut scene = hosts(1).await;
+    let shell = || Shell::new().program("not-there").program("sort");
+    let registry = || Registry::new().handler("shell", shell()).handler("http", Http::new());
+    for (handler, payload, said) in [
+        ("shell", json!({"argvv": ["sort"]}), "unknown key \"argvv\"; did you mean \"argv\"?"),
+        ("shell", json!({}), "either \"argv\" or \"command\" is needed"),
+        ("shell", json!({"argv": ["sort"], "run_as": "bob"}), "\"run_as\" \"bob\" is not allowed"),
+        ("shell", json!({"argv": ["/bin/ls"]}), "program \"/bin/ls\""),
+        ("shell", json!({"argv": ["not-there"]}), ""),
+        ("shell", json!({"argv": ["sort"], "env": {"A": {"$secret": "A"}}}), ""),
+        ("http", json!({"ur": "http://example.com"}), "the payload's key \"ur\" is unknown; did you mean \"url\"?"),
+        ("http", json!({"url": "ftp://example.com"}), "\"url\": must begin with http://"),
+        (
+            "http",
+            json!({"url": "http://0x7f.1:8080/"}),
+            "127.0.0.1 is a loopback address, which this worker does not call",
+        ),
+        ("http", json!({"url": "http://[::1]/"}), "[::1] is a loopback address"),
+        ("http", json!({"url": {"$secret": "A"}}), ""),
+        ("http", json!({"url": "http://no.such.host.invalid/", "method": "PUT"}), ""),
+    ] {
+        let values = format!("'{handler}', 'hosts', '{handler}', '{payload}'");
+        let add = format!(
+            "insert into watchbell.watches (name, table_name, handler, payload) values ({values}) returning id"
+        );
+        let id: i64 = scene.value(&add).await;
+        let registry = registry();
+        let (found, _) = plan(&mut scene.sql, id, &planner(1, &registry), true).await.unwrap();
+        match found {
+            Found::Invalid(named) => {
+                let problem = named.reason.strip_prefix("payload: ").unwrap_or_else(|| panic!("{named:?}"));
+                assert!(!said.is_empty() && problem.starts_with(said), "{payload}: {problem}");
+            }
+            found => assert!(said.is_empty() && matches!(found, Found::Planned(_)), "{payload}: {found:?}"),
+        }
+        scene.psql(format!("delete from watchbell.watches where id = {id}")).await;
     }
 }

@@ -54,6 +54,9 @@ async fn a_table_that_somebody_holds_does_not_hold_up_the_status() {
     let mut session = scene.connect().await;
     let report = client::status(&mut session).await.unwrap();
     assert_eq!((report.watches[0].name.as_str(), report.watches[0].waiting), ("hosts", None));
+    let status = run(Some(&scene.database.url), &["status"]).1;
+    assert!(status.contains("\nWatches: ? is not counted in time, or not readable"), "{status}");
+    assert!(status.contains("\n  hosts\tpending\t?\t0\t?\t?\t\n"), "{status}");
 }
 
 #[tokio::test]

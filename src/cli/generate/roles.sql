@@ -102,21 +102,39 @@ begin
     end loop;
     execute format('grant create on database %I to {prefix}_owner', current_database());
     execute 'alter schema watchbell owner to {prefix}_owner';
-    for thing in
-        select case c.relkind when 'v' then 'view' when 'S' then 'sequence' when 'c' then 'type' else 'table' end
-               || ' watchbell.' || quote_ident(c.relname) as name
-        from pg_catalog.pg_class c
-        where c.relnamespace = 'watchbell'::regnamespace and c.relkind in ('r', 'p', 'v', 'S', 'c')
-          and c.relowner <> '{prefix}_owner'::regrole
-          -- the sequence of an identity column goes with its table
-          and not exists (select from pg_catalog.pg_depend d where d.objid = c.oid and d.deptype in ('a', 'i')
-                                                               and d.refclassid = 'pg_class'::regclass and c.relkind = 'S')
-        union all
-        select 'function ' || p.oid::regprocedure
-        from pg_catalog.pg_proc p
-        where p.pronamespace = 'watchbell'::regnamespace and p.proowner <> '{prefix}_owner'::regrole
-    loop
-        execute format('alter %s owner to {prefix}_owner', thing.name);
+    -- Workers go on meanwhile. A change of owner locks out all others, and one after another these would meet a
+    -- transaction that holds the next table and waits for one before: a deadlock. So each wait is shorter than the
+    -- time after which the server looks for one (deadlock_timeout, 1 s), and then everything is let go and tried again.
+    for tries in 1..100 loop
+        begin
+            set local lock_timeout = '500ms';
+            for thing in
+                select case c.relkind when 'v' then 'view' when 'S' then 'sequence' when 'c' then 'type' else 'table' end
+                       || ' watchbell.' || quote_ident(c.relname) as name
+                from pg_catalog.pg_class c
+                where c.relnamespace = 'watchbell'::regnamespace and c.relkind in ('r', 'p', 'v', 'S', 'c')
+                  and c.relowner <> '{prefix}_owner'::regrole
+                  -- the sequence of an identity column goes with its table
+                  and not (c.relkind = 'S' and exists (
+                      select from pg_catalog.pg_depend d
+                      where d.objid = c.oid and d.deptype in ('a', 'i') and d.refclassid = 'pg_class'::regclass))
+                union all
+                select 'function ' || p.oid::regprocedure
+                from pg_catalog.pg_proc p
+                where p.pronamespace = 'watchbell'::regnamespace and p.proowner <> '{prefix}_owner'::regrole
+                order by name
+            loop
+                execute format('alter %s owner to {prefix}_owner', thing.name);
+            end loop;
+            exit;
+        exception when lock_not_available or deadlock_detected then
+            if tries = 100 then
+                raise exception using errcode = '55P03',
+                    message = 'somebody holds a table of watchbell, so its owner cannot be changed; nothing is changed',
+                    hint = 'SELECT pid, query FROM pg_stat_activity WHERE state LIKE ''idle in transaction%''; then run this again.';
+            end if;
+            perform pg_sleep(random() / 5);
+        end;
     end loop;
 end $$;
 

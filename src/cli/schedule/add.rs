@@ -1,6 +1,7 @@
 //! `watchbell schedule add` and `edit`: a new definition, and a patch of one.
 
 use clap::Args;
+use serde_json::Value;
 use sqlx::PgConnection;
 
 use super::definition::Definition;
@@ -58,7 +59,7 @@ pub(super) async fn add(args: AddArgs, setting: &Setting) -> Result<()> {
     let mut connection = setting.connect(&url).await?;
     warn_if_unknown(&mut connection, &handler).await;
     edit.insert(&mut connection).await?;
-    print(&mut connection, &args.name, setting).await?;
+    warn_of_no_statement(&print(&mut connection, &args.name, setting).await?);
     note(&format!("{url}: schedule \"{}\" is added", args.name));
     Ok(())
 }
@@ -94,7 +95,10 @@ pub(super) async fn edit(args: EditArgs, setting: &Setting) -> Result<()> {
     }
     let version = edit.apply(&mut connection).await?;
     let name = args.rename.as_deref().unwrap_or(&args.name);
-    print(&mut connection, name, setting).await?;
+    let after = print(&mut connection, name, setting).await?;
+    if args.handler.is_some() {
+        warn_of_no_statement(&after);
+    }
     note(&match version == before.version {
         true => format!("{url}: schedule \"{name}\" was like that already"),
         false => format!("{url}: schedule \"{name}\" is changed, version {version}"),
@@ -109,9 +113,19 @@ fn can_fire(name: &str, cron: Option<&str>, timezone: &str) -> Result<()> {
     explained.map(drop).map_err(|problem| Error::invalid(format!("schedule \"{name}\""), problem.to_string()))
 }
 
+/// The database says so too, unless [`warn_if_unknown`] has switched it off.
+fn warn_of_no_statement(row: &ScheduleRow) {
+    let payload: Value = serde_json::from_str(row.payload.get()).unwrap_or_default();
+    if row.handler == "sql" && !payload["statement"].is_string() {
+        let name = &row.name;
+        note(&format!("warning: schedule \"{name}\" has no \"statement\" in its payload, so its runs will fail"));
+    }
+}
+
 /// The schedule in words with its next fire times.
-async fn print(connection: &mut PgConnection, name: &str, setting: &Setting) -> Result<()> {
+async fn print(connection: &mut PgConnection, name: &str, setting: &Setting) -> Result<ScheduleRow> {
     let row: ScheduleRow = find(connection, name).await?;
     let text = summary(&row);
-    setting.output.one(&row, &text, name)
+    setting.output.one(&row, &text, name)?;
+    Ok(row)
 }

@@ -92,8 +92,21 @@ pub(super) fn summary(row: &WatchRow) -> String {
         };
         let way = way(&step.from, step.via.as_deref(), &step.to, &step.error);
         text.push_str(&format!("  {way}; by {}; {mode}\n", step.handler));
+        let own: Vec<String> = step.own.iter().map(|(key, value)| format!("{key} {}", plain(key, value))).collect();
+        if !own.is_empty() {
+            text.push_str(&format!("    with its own {}\n", own.join(", ")));
+        }
     }
     text
+}
+
+/// A value of a step as a person would write it; the library writes durations in microseconds.
+fn plain(key: &str, value: &Value) -> String {
+    let Some(text) = value.as_str() else { return value.to_string() };
+    let micros = text.strip_suffix(" us").and_then(|n| n.parse().ok()).map(TimeDelta::microseconds);
+    let is_duration = ["timeout", "rate_period"].contains(&key);
+    let duration = micros.or_else(|| duration::parse(text).ok()).filter(|_| is_duration);
+    duration.map_or_else(|| text.to_owned(), duration::words)
 }
 
 fn text(shown: &Shown, now: DateTime<Utc>) -> String {

@@ -66,6 +66,11 @@ impl FromStr for Allowed {
     }
 }
 
+/// A host that is an address; of IPv4 a parsed URL has written every form as four numbers.
+fn literal(host: &str) -> Option<IpAddr> {
+    host.trim_matches(['[', ']']).parse().ok()
+}
+
 /// Decides which addresses are connected to.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Gate {
@@ -83,14 +88,8 @@ impl Gate {
     pub(super) async fn addresses(&self, url: &Url) -> Result<Vec<SocketAddr>, HandlerError> {
         let host = url.host_str().unwrap_or_default();
         let port = url.port_or_known_default().unwrap_or(0);
-        // `url` has written every form of an IPv4 address as four numbers
-        let literal = host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
-        if let Some(address) = literal {
-            return self.judge(None, address, port).map(|()| vec![SocketAddr::new(address, port)]).map_err(|kind| {
-                fatal(format!(
-                    "{host} is {kind}, which this worker does not call; its operator could allow it (--http-allow)"
-                ))
-            });
+        if let Some(address) = literal(host) {
+            return self.judge_literal(url, address).map(|()| vec![SocketAddr::new(address, port)]).map_err(fatal);
         }
         let found: Vec<IpAddr> = match self.known.get(host) {
             Some(addresses) => addresses.clone(),
@@ -101,6 +100,18 @@ impl Gate {
                 .collect(),
         };
         self.admit(host, &found, port)
+    }
+
+    /// Refuses what needs no resolver: an address that may not be called, written as such.
+    pub(super) fn check(&self, url: &Url) -> Result<(), String> {
+        literal(url.host_str().unwrap_or_default()).map_or(Ok(()), |address| self.judge_literal(url, address))
+    }
+
+    fn judge_literal(&self, url: &Url, address: IpAddr) -> Result<(), String> {
+        let host = url.host_str().unwrap_or_default();
+        self.judge(None, address, url.port_or_known_default().unwrap_or(0)).map_err(|kind| {
+            format!("{host} is {kind}, which this worker does not call; its operator could allow it (--http-allow)")
+        })
     }
 
     /// Of what a name resolves to, what may be called.

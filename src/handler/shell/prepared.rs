@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use chrono::SecondsFormat;
+use serde_json::{Map, Value};
 
 use super::payload::{Payload, What};
 use super::programs::Refused;
 use super::{Shell, account::Account, guardian::Setup, limits};
+use crate::handler::secret::refers;
 use crate::handler::{Context, HandlerError, fatal};
 
 /// Ready to be started.
@@ -52,6 +54,21 @@ impl Shell {
         };
         let stdin = payload.stdin.clone().or_else(|| ctx.row().map(str::to_owned)).map(String::into_bytes);
         Ok(Prepared { program: program.display().to_string(), command, setup, stdin })
+    }
+
+    /// Refuses what no row could change: unknown keys, an account or a program that is not allowed.
+    pub(super) fn fits(&self, payload: &str) -> Result<(), String> {
+        let object: Map<String, Value> = serde_json::from_str(payload).map_err(|e| e.to_string())?;
+        if object.values().any(refers) {
+            return Ok(()); // secrets are read for an attempt only
+        }
+        let payload = Payload::read(&object)?;
+        self.account(payload.run_as.as_deref())?;
+        match self.program_of(&payload.what) {
+            // one that is not there may be on another host, or may come
+            Err(error) if error.fatal => Err(error.to_string()),
+            _ => Ok(()),
+        }
     }
 
     fn program_of<'a>(&'a self, what: &'a What) -> Result<(PathBuf, Vec<&'a str>), HandlerError> {

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::handler::secret::{KEY, Mask, Secrets};
+use crate::handler::secret::{KEY, Mask, Secrets, refers};
 use crate::handler::{HandlerError, fatal};
 
 /// Puts the values in the places of their references; answers what masks them.
@@ -51,13 +51,4 @@ fn is_place(key: &str) -> bool {
 
 fn is_reference(value: &Value) -> bool {
     value.as_object().is_some_and(|object| object.contains_key(KEY))
-}
-
-/// Whether a reference stands here or anywhere in it.
-fn refers(value: &Value) -> bool {
-    match value {
-        Value::Object(object) => object.contains_key(KEY) || object.values().any(refers),
-        Value::Array(list) => list.iter().any(refers),
-        _ => false,
-    }
 }

@@ -134,6 +134,7 @@ mod watch_release;
 mod watch_restarts;
 mod watch_rivals;
 mod watch_rows;
+mod watch_shadows;
 mod watch_snapshots;
 mod watch_steps;
 mod watch_visible;

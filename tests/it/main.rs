@@ -117,6 +117,7 @@ mod watch_client;
 mod watch_counts;
 mod watch_crashes;
 mod watch_definitions;
+mod watch_delays;
 mod watch_edits;
 mod watch_fleets;
 mod watch_functions;

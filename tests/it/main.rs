@@ -56,6 +56,7 @@ mod jobs;
 mod keep_alive;
 mod kept_processes;
 mod leased_faults;
+mod leased_neighbours;
 mod leased_outside;
 mod leased_plans;
 mod leased_rows;

@@ -99,7 +99,8 @@ impl Gated {
     }
 
     async fn attempts(&mut self) -> Vec<String> {
-        let attempts = "select format('%s: %s %s', key[1], attempt, kind) from watchbell.watch_errors order by key, attempt";
+        let attempts =
+            "select format('%s: %s %s', key[1], attempt, kind) from watchbell.watch_errors order by key, attempt";
         self.scene.values(attempts).await
     }
 }

@@ -135,11 +135,14 @@ impl Error {
     }
 }
 
+/// A lock, such as that of a whole table, was not to be had within the session's `lock_timeout`.
+pub(crate) const LOCKED: &str = "55P03";
+
 /// SQLSTATEs after which the same statement may simply be sent again on a sound connection.
 const TRANSIENT: &[&str] = &[
     "40001", // serialization_failure
     "40P01", // deadlock_detected
-    "55P03", // lock_not_available
+    LOCKED,  // lock_not_available
     "57P01", // admin_shutdown
     "57P02", // crash_shutdown
     "57P03", // cannot_connect_now

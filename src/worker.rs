@@ -61,6 +61,7 @@ mod settler;
 mod share;
 mod shared;
 mod task;
+mod unwritten;
 mod watcher;
 
 pub use builder::Builder;
@@ -171,8 +172,9 @@ impl Worker {
         let control = control::start(Arc::clone(&shared), Session::of(&pool, "control"))?;
         let _end = End(Arc::clone(&shared));
         let flusher = tokio::spawn(flusher::flush(Arc::clone(&shared), Session::of(&pool, "finish"), inbox));
-        let settler = tokio::spawn(settler::settle(Arc::clone(&shared), Session::of(&pool, "rows"), row_inbox));
-        tokio::spawn(claims::tend(Arc::clone(&shared), Session::of(&pool, "claims")));
+        let settler =
+            tokio::spawn(settler::settle(Arc::clone(&shared), Session::of(&pool, "rows").passing_over(), row_inbox));
+        tokio::spawn(claims::tend(Arc::clone(&shared), Session::of(&pool, "claims").passing_over()));
         tokio::spawn(listener::listen(Arc::clone(&shared), pool.clone()));
         if shared.config.cluster_metrics {
             tokio::spawn(sampler::sample(Arc::clone(&shared), Session::of(&pool, "metrics")));

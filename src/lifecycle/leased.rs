@@ -17,6 +17,7 @@
 mod faults;
 mod finish;
 mod orphans;
+mod refused;
 mod sweep;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -29,6 +30,7 @@ pub use self::{
     faults::{find_faults, settle_remains},
     finish::{Became, finish},
     orphans::{Orphan, orphans, release, strays},
+    refused::{is_a_rows, single_out},
     sweep::{Swept, forget, sweep},
 };
 use super::claim::Claimed;

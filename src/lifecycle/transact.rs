@@ -48,8 +48,9 @@ const BOUND: &str = "select pg_backend_pid(), clock_timestamp(), current_setting
      set_config('statement_timeout', $1, true), set_config('lock_timeout', '1s', true), \
      set_config('idle_in_transaction_session_timeout', $2, true), set_config('enable_bitmapscan', 'off', true)";
 
-/// One of so many places for batches of a step, held to the end of the transaction.
-const PLACE: &str = "select n from generate_series(0, $2::bigint - 1) n \
+/// One of so many places for batches of a step, held to the end of the transaction. The series stands in a list of
+/// columns, where it is made as far as it is read: as a relation all of it is written down first, up to a million places.
+const PLACE: &str = "select n from (select generate_series(0, $2::bigint - 1) as n) places \
      where pg_try_advisory_xact_lock(hashtextextended('watchbell:watch:' || $1::text, 0) + n) limit 1";
 
 /// What batches of a step are worked with.
@@ -103,6 +104,16 @@ pub struct Worked {
     pub broken: bool,
     /// What is recorded of rows whose handlers did not succeed, snoozes too.
     pub failures: Vec<Failure>,
+}
+
+impl Worked {
+    /// What is recorded of rows whose handlers did not succeed.
+    pub(crate) fn count(&mut self, failures: Vec<Failure>) {
+        let count = |is: fn(&Failure) -> bool| failures.iter().filter(|failure| is(failure)).count() as i64;
+        self.failed = count(Failure::gives_up);
+        self.retried = count(|failure| failure.is_error() && !failure.gives_up());
+        self.failures = failures;
+    }
 }
 
 /// A row in hand.
@@ -392,10 +403,7 @@ impl<'a> Batch<'a> {
     }
 
     fn count(&mut self, failures: Vec<Failure>) {
-        let count = |is: fn(&Failure) -> bool| failures.iter().filter(|failure| is(failure)).count() as i64;
-        self.worked.failed = count(Failure::gives_up);
-        self.worked.retried = count(|failure| failure.is_error() && !failure.gives_up());
-        self.worked.failures = failures;
+        self.worked.count(failures);
     }
 }
 

@@ -33,6 +33,10 @@ pub const CRASHES_MAX: i16 = 3;
 /// Longest error message that is kept, in bytes; the rest is cut.
 pub const MESSAGE_BYTES_MAX: usize = 4096;
 
+/// Longest delay before another attempt, a hundred years: times much later do not fit into the database, which would
+/// refuse the verdict each time it is sent.
+const DELAY_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 /// Whether a run may go from one status to another.
 pub const fn allowed(from: Status, to: Status) -> bool {
     match (from, to) {
@@ -118,6 +122,7 @@ impl Verdict {
     }
 
     fn again(delay: Option<Duration>, error: Option<(&'static str, String)>) -> Self {
+        let delay = delay.map(|delay| delay.min(DELAY_MAX));
         Self { status: Status::Pending, delay, unstarted: false, crashed: false, error }
     }
 }
@@ -263,6 +268,15 @@ mod tests {
         for event in [Event::Snoozed { by: Duration::from_secs(1) }, Event::GivenBack] {
             let verdict = decide(standing(3, 3, 0), event, &RetryPolicy::default());
             assert_eq!((verdict.status, verdict.unstarted), (Status::Pending, true));
+        }
+    }
+
+    #[test]
+    fn a_delay_is_one_that_the_database_can_add_to_its_time() {
+        let failed = |after| Event::Failed { kind: "error", message: String::new(), after: Some(after) };
+        for event in [Event::Snoozed { by: Duration::MAX }, failed(Duration::MAX), failed(Duration::from_secs(1 << 40))]
+        {
+            assert_eq!(decide(standing(1, 3, 0), event, &RetryPolicy::default()).delay, Some(DELAY_MAX));
         }
     }
 

@@ -126,7 +126,7 @@ impl Statements {
     /// `offset 0` keeps the look at the claims what it is, one probe of its key for each row read: as a join it could
     /// be hashed, and the rows read would no longer come in order until there are enough.
     pub fn take(&self, limit: &dyn fmt::Display, behind: bool) -> String {
-        self.taking(limit, behind, &format!("to_jsonb({})::text", self.alias), "")
+        self.taking(limit, behind, &self.row(), "")
     }
 
     /// The same without rows that another worker than this one has in hand: if it died with them, its locks are gone,
@@ -140,7 +140,7 @@ impl Statements {
             self.watch,
             self.from,
         );
-        self.taking(limit, behind, &format!("to_jsonb({})::text", self.alias), &spared)
+        self.taking(limit, behind, &self.row(), &spared)
     }
 
     /// The same without the rows themselves: null in their place.
@@ -148,6 +148,12 @@ impl Statements {
         self.taking(limit, behind, "null::text", "")
     }
 
+    /// A row as JSON text. With the star it is the table's row, also where a column is called like the table.
+    fn row(&self) -> String {
+        format!("to_jsonb({}.*)::text", self.alias)
+    }
+
+    /// Inside of the look at the claims nothing may be called what a table might be: it would be read for the table.
     fn taking(&self, limit: &dyn fmt::Display, behind: bool, row: &str, spared: &str) -> String {
         let (alias, claimed) = (&self.alias, self.key_of(&self.alias));
         let place = listed(self.order.iter().map(|(column, _, _)| format!("{alias}.{column}::text")));
@@ -156,9 +162,10 @@ impl Statements {
              watchbell_claim.watchbell_attempt, watchbell_claim.watchbell_crashes\n\
              from {} as {alias}\n\
              left join lateral (\n    \
-                 select c.attempt, c.crashes, c.claimed_by, c.due_at from watchbell.watch_claims c\n    \
-                 where c.watch_id = {} and c.key = {claimed}\n      \
-                 and (c.step = ({from})::text or c.claimed_by is not null) offset 0\n\
+                 select watchbell_c.attempt, watchbell_c.crashes, watchbell_c.claimed_by, watchbell_c.due_at\n    \
+                 from watchbell.watch_claims watchbell_c\n    \
+                 where watchbell_c.watch_id = {} and watchbell_c.key = {claimed}\n      \
+                 and (watchbell_c.step = ({from})::text or watchbell_c.claimed_by is not null) offset 0\n\
              ) as watchbell_claim (watchbell_attempt, watchbell_crashes, watchbell_by, watchbell_due) on true\n\
              where {}{}{spared}\n  \
                and (watchbell_claim.watchbell_attempt is null\n       \
@@ -323,12 +330,13 @@ mod tests {
         let statements = Statements::of(7, &table(), &step(), &order::read("no desc").unwrap());
         assert_eq!(
             statements.take(&100, true),
-            r#"select array["My ""hosts"""."Site"::text collate "C", "My ""hosts"""."no"::text collate "C"], array["My ""hosts"""."no"::text, "My ""hosts"""."Site"::text], to_jsonb("My ""hosts""")::text, watchbell_claim.watchbell_attempt, watchbell_claim.watchbell_crashes
+            r#"select array["My ""hosts"""."Site"::text collate "C", "My ""hosts"""."no"::text collate "C"], array["My ""hosts"""."no"::text, "My ""hosts"""."Site"::text], to_jsonb("My ""hosts""".*)::text, watchbell_claim.watchbell_attempt, watchbell_claim.watchbell_crashes
 from "public"."My ""hosts""" as "My ""hosts"""
 left join lateral (
-    select c.attempt, c.crashes, c.claimed_by, c.due_at from watchbell.watch_claims c
-    where c.watch_id = 7 and c.key = array["My ""hosts"""."Site"::text collate "C", "My ""hosts"""."no"::text collate "C"]
-      and (c.step = ('pending')::text or c.claimed_by is not null) offset 0
+    select watchbell_c.attempt, watchbell_c.crashes, watchbell_c.claimed_by, watchbell_c.due_at
+    from watchbell.watch_claims watchbell_c
+    where watchbell_c.watch_id = 7 and watchbell_c.key = array["My ""hosts"""."Site"::text collate "C", "My ""hosts"""."no"::text collate "C"]
+      and (watchbell_c.step = ('pending')::text or watchbell_c.claimed_by is not null) offset 0
 ) as watchbell_claim (watchbell_attempt, watchbell_crashes, watchbell_by, watchbell_due) on true
 where "My ""hosts"""."status" = 'pending'
   and (region = 'eu' or true

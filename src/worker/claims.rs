@@ -6,7 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,17 +18,20 @@ use super::{
     shared::{Phase, Shared},
 };
 use crate::{
+    error::{LOCKED, is_transient},
     lifecycle::{
         finish::Finished,
         leased::{self, Became, Orphan, RowClaim},
     },
     run::transition::Event,
-    watch::Plan,
+    watch::{Plan, Watch},
 };
 
 type Plans = HashMap<i64, Arc<Plan>>;
 
 const EVERY: Duration = Duration::from_secs(60);
+/// How long claims may be swept, up to the start of the last watch.
+const SWEEP_MAX: Duration = Duration::from_secs(2);
 /// How long all watches may be looked at for faults, up to the start of the last.
 const FAULTS_MAX: Duration = Duration::from_secs(2);
 /// After a look that could not end all it found, or found what may only be on its way.
@@ -90,36 +93,36 @@ async fn pass(
     Ok(rescued && seen.is_empty())
 }
 
-/// Takes back what dead workers had claimed. True: all of it.
+/// Takes back what dead workers had claimed. True: all of it. What somebody has locked, or of which the watch cannot be
+/// planned, is passed over until the next pass.
 async fn rescue(shared: &Shared, conn: &mut PgConnection) -> sqlx::Result<bool> {
+    let (mut all, mut last) = (true, None);
     loop {
-        let orphans = leased::orphans(conn).await?;
+        let orphans = leased::orphans(conn, last.as_ref()).await?;
         if orphans.is_empty() {
-            return Ok(true);
+            return Ok(all);
         }
-        let found = orphans.len();
-        let settled = end(shared, conn, orphans, &Event::WorkerLost).await?;
+        let settled = end(shared, conn, &orphans, &Event::WorkerLost).await?;
         if settled > 0 {
             shared.watching.notify_one();
         }
-        if settled < found {
-            return Ok(false); // somebody has locked them, or their watch cannot be planned: the next pass
-        }
+        all &= settled == orphans.len();
+        last = orphans.into_iter().next_back();
     }
 }
 
 /// Gives back claims of this worker whose reply was lost: what this look finds and the one before it did.
 async fn strays(shared: &Shared, conn: &mut PgConnection, seen: &mut HashSet<(i64, i64)>) -> sqlx::Result<()> {
-    if !shared.may_claim() || shared.backlog.load(Ordering::Relaxed) > 0 {
-        return Ok(()); // what it let go may be on its way still
+    if !shared.may_claim() {
+        return Ok(());
     }
-    let held: Vec<i64> = shared.held_ids().into_iter().map(|id| -id).collect();
+    let held: Vec<i64> = shared.known_ids().into_iter().map(|id| -id).collect();
     let found = leased::strays(conn, shared.worker(), &held).await?;
     let (known, new): (Vec<_>, Vec<_>) = found.into_iter().partition(|stray| seen.contains(&stray.mark()));
     *seen = new.iter().map(Orphan::mark).collect();
     if !known.is_empty() {
         tracing::warn!(rows = known.len(), "claims of rows whose reply was lost are given back");
-        end(shared, conn, known, &Event::GivenBack).await?;
+        end(shared, conn, &known, &Event::GivenBack).await?;
         shared.watching.notify_one();
     }
     Ok(())
@@ -131,7 +134,11 @@ async fn sweep(shared: &Shared, conn: &mut PgConnection) -> sqlx::Result<()> {
     if !leased::forget(conn).await? {
         return Ok(());
     }
-    for plan in plans.values() {
+    let began = Instant::now();
+    for plan in turned(&plans) {
+        if began.elapsed() > SWEEP_MAX {
+            break;
+        }
         match leased::sweep(conn, plan).await {
             Ok(swept) if swept.deleted > 0 => {
                 tracing::info!(watch = plan.watch.name, claims = swept.deleted, "claims of rows that moved on deleted");
@@ -154,12 +161,15 @@ async fn settle_remains(conn: &mut PgConnection, looks: bool) {
     }
 }
 
-/// Looks for rows that wait for nobody; from another watch on each time, so that slow tables do not always keep the same
-/// ones from being looked at.
+/// The plans from another one on each time, so that slow tables do not always keep the same ones from being looked at.
+fn turned(plans: &Plans) -> impl Iterator<Item = &Arc<Plan>> {
+    plans.values().cycle().skip(fastrand::usize(..plans.len().max(1))).take(plans.len())
+}
+
+/// Looks for rows that wait for nobody.
 async fn find_faults(plans: &Plans, conn: &mut PgConnection) {
-    let (began, first) = (Instant::now(), fastrand::usize(..plans.len().max(1)));
-    let turned = plans.values().cycle().skip(first).take(plans.len());
-    for plan in turned {
+    let began = Instant::now();
+    for plan in turned(plans) {
         if began.elapsed() > FAULTS_MAX {
             break;
         }
@@ -170,7 +180,7 @@ async fn find_faults(plans: &Plans, conn: &mut PgConnection) {
 }
 
 /// Ends claims; answers how many.
-async fn end(shared: &Shared, conn: &mut PgConnection, orphans: Vec<Orphan>, event: &Event) -> sqlx::Result<usize> {
+async fn end(shared: &Shared, conn: &mut PgConnection, orphans: &[Orphan], event: &Event) -> sqlx::Result<usize> {
     let (plans, mut settled) = (shared.plans(), 0);
     let mut verdicts: Vec<(Arc<RowClaim>, Finished)> = vec![];
     for orphan in orphans {
@@ -186,20 +196,47 @@ async fn end(shared: &Shared, conn: &mut PgConnection, orphans: Vec<Orphan>, eve
     let same = |a: &(Arc<RowClaim>, Finished), b: &(Arc<RowClaim>, Finished)| {
         Arc::ptr_eq(&a.0.plan, &b.0.plan) && a.0.step == b.0.step
     };
+    let mut locked = None;
     for group in verdicts.chunk_by(same) {
-        let batch: Vec<_> = group.iter().map(|(row, finished)| (&**row, finished)).collect();
-        let Some((row, _)) = batch.first() else { continue };
-        match leased::finish(conn, row.planned(), &batch).await {
-            Ok(became) => {
-                settled += became.iter().filter(|became| **became != Became::Held).count();
-                let moved = group.iter().zip(became).filter(|(_, became)| *became == Became::Moved);
-                moved.for_each(|((row, finished), _)| shared.row_journal.ended(row, finished));
+        let watch = &group[0].0.plan.watch;
+        if locked == Some(watch.id) {
+            continue;
+        }
+        let parts = match finish(shared, conn, group).await {
+            // one of them may be to blame: the others shall not wait for it
+            Err(error) if group.len() > 1 && !is_transient(&error) => group.chunks(1),
+            ended => {
+                settled += passed_over(watch, ended, &mut locked)?;
+                continue;
             }
-            Err(error) if crate::error::is_transient(&error) => return Err(error),
-            Err(error) => {
-                tracing::error!(watch = row.plan.watch.name, %error, "its claims could not be ended; trying again");
-            }
+        };
+        for one in parts {
+            settled += passed_over(watch, finish(shared, conn, one).await, &mut locked)?;
         }
     }
     Ok(settled)
+}
+
+/// Ends claims of one step; answers how many.
+async fn finish(shared: &Shared, conn: &mut PgConnection, group: &[(Arc<RowClaim>, Finished)]) -> sqlx::Result<usize> {
+    let batch: Vec<_> = group.iter().map(|(row, finished)| (&**row, finished)).collect();
+    let became = leased::finish(conn, group[0].0.planned(), &batch).await?;
+    let moved = group.iter().zip(&became).filter(|(_, became)| **became == Became::Moved);
+    moved.for_each(|((row, finished), _)| shared.row_journal.ended(row, finished));
+    Ok(became.iter().filter(|became| **became != Became::Held).count())
+}
+
+/// What is wrong with one watch keeps nobody from the claims of the others.
+fn passed_over(watch: &Watch, ended: sqlx::Result<usize>, locked: &mut Option<i64>) -> sqlx::Result<usize> {
+    let Err(error) = ended else { return ended };
+    if error.as_database_error().and_then(|answer| answer.code()).as_deref() == Some(LOCKED) {
+        tracing::debug!(watch = watch.name, "its table is locked: its claims are ended later");
+        *locked = Some(watch.id);
+        return Ok(0);
+    }
+    if is_transient(&error) {
+        return Err(error);
+    }
+    tracing::error!(watch = watch.name, %error, "its claims could not be ended; trying again");
+    Ok(0)
 }

@@ -3,7 +3,7 @@
 //! A batch goes when 100 wait, when the oldest is 5 ms old, or at once when nothing else is running: so the
 //! first result after idleness is not held up, and a busy worker sends few statements.
 
-use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::mpsc::UnboundedReceiver,
@@ -141,8 +141,7 @@ fn settle(shared: &Shared, written: &[Finished], recorded: &Recorded, held: &mut
         tracing::warn!(run = id, worker = shared.worker(), "a late verdict was refused: another worker has the run");
     }
     journal::paused(shared.worker(), &recorded.paused);
-    let settled = written.len() - recorded.held.len();
-    shared.backlog.fetch_sub(settled, Ordering::Relaxed);
+    shared.unwritten.settle(written, &recorded.held);
     held.extend(recorded.held.iter().cloned());
     written.iter().filter(|f| recorded.accepted.contains(&f.id)).for_each(Finished::count);
     let observed = if shared.observer.is_silent() { &[] } else { written };

@@ -27,6 +27,8 @@ pub(super) struct Brought {
     pub(super) again: bool,
     /// It was one: there was room for a row.
     pub(super) looked: bool,
+    /// It was none, since another worker is claiming rows of this step.
+    pub(super) crowded: bool,
 }
 
 /// Claims rows of a step, as many as there is room for and at most `most`, and starts their tasks.
@@ -51,16 +53,20 @@ pub(super) async fn take(
     let worker = shared.worker();
     let claims = match asked.max_running {
         None => claim(conn, plan, step, worker, limit, cursor).await?,
-        Some(max) => claim_within(conn, plan, step, worker, (limit, max), cursor).await?,
+        Some(max) => match claim_within(conn, plan, step, worker, (limit, max), cursor).await? {
+            Some(claims) => claims,
+            None => return Ok(Brought { crowded: true, ..Brought::default() }),
+        },
     };
     let rows = claims.rows.len();
     for row in claims.rows {
         task::start(shared, row);
     }
-    Ok(Brought { rows, again: claims.more && shared.room_for_rows() > 0, looked: true })
+    Ok(Brought { rows, again: claims.more && shared.room_for_rows() > 0, looked: true, crowded: false })
 }
 
-/// The same where only so many rows of the step may be in work, over all workers.
+/// The same where only so many rows of the step may be in work, over all workers. `None`: it is another worker's turn,
+/// which may be frozen in the middle of it, until the server ends its session.
 async fn claim_within(
     conn: &mut PgConnection,
     plan: &Arc<Plan>,
@@ -68,16 +74,17 @@ async fn claim_within(
     worker: i32,
     (limit, max): (i64, i64),
     cursor: &mut Cursor,
-) -> sqlx::Result<Claims> {
+) -> sqlx::Result<Option<Claims>> {
     let (watch, from) = (plan.watch.id, &plan.steps[step].step.from);
     let mut tx = conn.begin().await?;
     let mine: bool = sqlx::query_scalar(LIMIT).bind(watch.to_string()).bind(from).fetch_one(&mut *tx).await?;
     if !mine {
-        return Ok(Claims { rows: vec![], more: true }); // its turn is over in a moment
+        tx.rollback().await?;
+        return Ok(None);
     }
     let running: i64 = sqlx::query_scalar(RUNNING).bind(watch).bind(from).fetch_one(&mut *tx).await?;
     let limit = limit.min(max - running);
     let claims = if limit < 1 { Claims::default() } else { claim(&mut tx, plan, step, worker, limit, cursor).await? };
     tx.commit().await?;
-    Ok(claims)
+    Ok(Some(claims))
 }

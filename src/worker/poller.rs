@@ -154,7 +154,7 @@ impl Poller {
             && !busy
             && self.shared.in_hand() == 0
             && self.shared.rooms.are_empty()
-            && self.shared.backlog.load(Ordering::Relaxed) == 0
+            && self.shared.unwritten.count() == 0
         {
             self.once(conn).await?;
         }

@@ -95,6 +95,13 @@ impl Quiet {
         locked(&self.steps).remove(&watch);
     }
 
+    /// A row may have come to a step of this watch.
+    pub(super) fn wake(&self, watch: i64) {
+        if let Some(bells) = locked(&self.steps).get(&watch) {
+            bells.iter().for_each(|bell| bell.wake.notify_one());
+        }
+    }
+
     /// The list of watches is the one of this mark.
     pub(super) fn read(&self, mark: Option<i64>) {
         *locked(&self.read) = mark;
@@ -120,7 +127,7 @@ impl Shared {
     pub(super) fn is_quiet(&self, ends: u64) -> bool {
         // in this order: what has left the hand meanwhile has been counted
         let open = self.quiet.open.load(Ordering::Acquire);
-        if open > 0 || self.in_hand() > 0 || self.backlog.load(Ordering::Acquire) > 0 || self.quiet.ends() != ends {
+        if open > 0 || self.in_hand() > 0 || self.unwritten.count() > 0 || self.quiet.ends() != ends {
             return false;
         }
         if self.watches.mark_heard() != Some(*locked(&self.quiet.read)) {

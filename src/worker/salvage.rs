@@ -108,16 +108,17 @@ impl Salvage {
 
     /// Gives back claims whose reply was lost: without this they would stay as long as this worker lives.
     ///
-    /// Only what two looks find: at the first, a verdict may be between the task and the flusher.
+    /// Only what two looks find: at the first, a verdict may be between the task and the flusher. Verdicts that wait, as
+    /// long as somebody holds what they are about, keep no other from being found.
     pub(super) async fn strays(&mut self, shared: &Shared, conn: &mut PgConnection) -> sqlx::Result<()> {
         if self.next_look.is_none_or(|at| at > Instant::now()) {
             return Ok(());
         }
         self.next_look = Some(Instant::now() + LOOK_PAUSE);
-        if !shared.may_claim() || shared.backlog.load(Ordering::Relaxed) > 0 {
+        if !shared.may_claim() {
             return Ok(());
         }
-        let found = rescue::strays(conn, shared.worker(), &shared.held_ids()).await?;
+        let found = rescue::strays(conn, shared.worker(), &shared.known_ids()).await?;
         let (known, new): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|stray| self.strays.contains(&(stray.finished.id, stray.finished.fence)));
         self.strays = new.iter().map(|stray| (stray.finished.id, stray.finished.fence)).collect();

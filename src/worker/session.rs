@@ -41,23 +41,37 @@ pub(super) struct Session {
     name: String,
     connection: Option<PgConnection>,
     deadline: Duration,
+    lock_timeout: &'static str,
 }
 
 impl Session {
     /// Like the pool's connections, but named, and with settings that fit the engine's few statements.
     pub(super) fn of(pool: &PgPool, task: &str) -> Self {
-        Self { pool: pool.clone(), name: format!("watchbell {task}"), connection: None, deadline: DEADLINE }
+        Self {
+            pool: pool.clone(),
+            name: format!("watchbell {task}"),
+            connection: None,
+            deadline: DEADLINE,
+            lock_timeout: "5s",
+        }
     }
 
     /// Read anew at each connect: the pool's options follow a primary that moves to another host.
     fn options(&self) -> PgConnectOptions {
         let options = (*self.pool.connect_options()).clone().application_name(&self.name).options(SETTINGS);
+        let options = options.options([("lock_timeout", self.lock_timeout)]);
         options.log_statements(tracing::log::LevelFilter::Off)
     }
 
     /// With another bound on every statement.
     pub(super) fn bounded(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
+        self
+    }
+
+    /// For statements over people's own tables, of which somebody may have locked one: the others shall not wait for it.
+    pub(super) fn passing_over(mut self) -> Self {
+        self.lock_timeout = "500ms";
         self
     }
 

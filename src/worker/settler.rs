@@ -2,7 +2,7 @@
 //!
 //! Apart from the flusher, since these statements touch people's own tables: a slow trigger there holds up no run.
 
-use std::{collections::BTreeMap, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{
     sync::mpsc::UnboundedReceiver,
@@ -16,10 +16,10 @@ use super::{
     shared::{Phase, Shared},
 };
 use crate::{
-    error::{is_missing_day, is_transient, said},
+    error::{LOCKED, is_missing_day, is_transient, said},
     lifecycle::{
         finish::Finished,
-        leased::{Became, RowClaim, finish},
+        leased::{Became, RowClaim, finish, release},
         prune::make_days,
     },
     metrics,
@@ -29,10 +29,14 @@ use crate::{
 /// Verdicts in one statement: it joins lists by number, so it is not to be long.
 const BATCH_MAX: usize = 200;
 const AGE_MAX: Duration = Duration::from_millis(5);
-/// How long a verdict waits whose row somebody else has locked.
+/// How long a verdict waits whose row somebody else has locked; it doubles, since that may be a person.
 const HELD_PAUSE: Duration = Duration::from_millis(10);
+/// And how often.
+const HELD_DOUBLINGS: u32 = 6;
 /// How long one waits that the database refuses to take.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+/// How long a table may be gone before the claims of its rows are freed, for nobody else waits for it then.
+const GONE_MAX: Duration = Duration::from_secs(5);
 /// How long the last verdicts are tried at the end before they are left to rescue.
 const LAST_TRY: Duration = Duration::from_secs(30);
 
@@ -69,6 +73,10 @@ struct Verdict {
     row: Arc<RowClaim>,
     finished: Finished,
     not_before: Instant,
+    /// How often its row was locked.
+    held: u32,
+    /// Since when there is no such table, or it has not the columns any more.
+    gone: Option<Instant>,
 }
 
 impl Settler {
@@ -101,7 +109,7 @@ impl Settler {
         }
         let now = Instant::now();
         self.waiting.extend(came.into_iter().filter_map(|finished| {
-            Some(Verdict { row: Arc::clone(finished.row.as_ref()?), finished, not_before: now })
+            Some(Verdict { row: Arc::clone(finished.row.as_ref()?), finished, not_before: now, held: 0, gone: None })
         }));
         true
     }
@@ -112,6 +120,7 @@ impl Settler {
             let rest = group.split_off(group.len().min(BATCH_MAX));
             match self.write(&group).await {
                 Ok(became) => self.settled(group, &became),
+                Err(error) if is_gone(&error) => self.gone(group, &error).await,
                 Err(error) if is_transient(&error) || group.len() == 1 => self.failed(group, &error),
                 Err(error) => {
                     // one of them may be to blame: the others shall not wait for it
@@ -166,13 +175,14 @@ impl Settler {
     }
 
     fn settled(&mut self, group: Vec<Verdict>, became: &[Became]) {
-        let mut onward = false;
+        let mut onward = None;
         for (mut one, became) in group.into_iter().zip(became) {
             let (row, verdict) = (&one.row, &one.finished.verdict);
             let watch = &row.plan.watch.name;
             match became {
                 Became::Held => {
-                    one.not_before = Instant::now() + HELD_PAUSE;
+                    one.not_before = Instant::now() + HELD_PAUSE * 2_u32.pow(one.held.min(HELD_DOUBLINGS));
+                    one.held += 1;
                     self.waiting.push(one);
                     continue;
                 }
@@ -190,7 +200,7 @@ impl Settler {
                         self.shared.observer.row_failed(|| row.event(&one.row.plan, one.row.planned()));
                     }
                     if let Some(next) = row.plan.watch.step(to) {
-                        onward = true;
+                        onward = Some(row.plan.watch.id);
                         self.elsewhere |= self.shared.executor.registry.get(&next.handler).is_none();
                     }
                 }
@@ -198,18 +208,23 @@ impl Settler {
                 Became::Superseded => RowJournal::refused(row, one.finished.claimed_by),
             }
             self.shared.quiet.ended();
-            self.shared.backlog.fetch_sub(1, Ordering::Release);
+            self.shared.unwritten.settle([&one.finished], &[]);
         }
         self.shared.tell_quiet();
-        if onward {
-            self.shared.watching.notify_one();
+        if let Some(watch) = onward {
+            self.shared.quiet.wake(watch);
         }
     }
 
     /// Keeps verdicts that could not be written. A success that the table itself refuses becomes a failure, which is
     /// tried again like any other; if that is refused too, it is sent until it is taken, or the worker ends.
     fn failed(&mut self, group: Vec<Verdict>, error: &sqlx::Error) {
-        let pause = if is_transient(error) {
+        let is_locked = error.as_database_error().and_then(|answer| answer.code()).as_deref() == Some(LOCKED);
+        let pause = if is_locked {
+            let watch = group.first().map(|one| &one.row.plan.watch.name);
+            tracing::debug!(watch, rows = group.len(), "their table is locked: verdicts about rows wait");
+            REFUSED_PAUSE
+        } else if is_transient(error) {
             tracing::warn!(%error, rows = group.len(), "verdicts about rows could not be written; trying again");
             Duration::from_millis(50).mul_f64(1.0 + fastrand::f64() * 4.0)
         } else {
@@ -232,6 +247,33 @@ impl Settler {
         }
     }
 
+    /// There is no such table: after a while their claims are freed, and wait for the sweep or for the step.
+    async fn gone(&mut self, group: Vec<Verdict>, error: &sqlx::Error) {
+        for mut one in group {
+            let since = *one.gone.get_or_insert_with(Instant::now);
+            if since.elapsed() < GONE_MAX || !self.release(&one, error).await {
+                one.not_before = Instant::now() + REFUSED_PAUSE;
+                self.waiting.push(one);
+                continue;
+            }
+            let (watch, key) = (&one.row.plan.watch.name, one.row.key());
+            tracing::warn!(watch, ?key, %error, "the end of a row cannot be written: its claim is freed");
+            self.shared.quiet.ended();
+            self.shared.unwritten.settle([&one.finished], &[]);
+        }
+        self.shared.tell_quiet();
+    }
+
+    async fn release(&mut self, one: &Verdict, why: &sqlx::Error) -> bool {
+        let (row, finished, deadline) = (&one.row, &one.finished, self.session.deadline());
+        let (claim, guard) = ((row.plan.watch.id, row.key()), (row.passage.id, finished.fence, finished.claimed_by));
+        let released = match self.session.connection().await {
+            Ok(connection) => within(deadline, release(connection, claim, guard, &said(why))).await,
+            Err(error) => Err(error),
+        };
+        self.session.settle(released).is_ok()
+    }
+
     fn is_at_the_end(&mut self) -> bool {
         if self.shared.phase() < Phase::Over || self.waiting.is_empty() {
             return false;
@@ -244,6 +286,12 @@ impl Settler {
         }
         over
     }
+}
+
+/// Whether there is no such schema, table or column.
+fn is_gone(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| ["3F000", "42P01", "42703"].contains(&code.as_ref()))
 }
 
 /// Verdicts of one step, and of one version of its plan, together.

@@ -15,7 +15,9 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Config, journal::RowJournal, observer::Observer, quiet::Quiet, room::Rooms, watcher::Hearsay};
+use super::{
+    Config, journal::RowJournal, observer::Observer, quiet::Quiet, room::Rooms, unwritten::Unwritten, watcher::Hearsay,
+};
 use crate::{
     handler::{Context, Outlet, StopReason},
     lifecycle::{claim::Claimed, execute::Executor, finish::Finished, register::Identity, rescue::Judgement},
@@ -126,8 +128,8 @@ pub(super) struct Shared {
     /// Runs that took their worker down twice run [alone](super::alone): they hold this for writing, all others for
     /// reading.
     pub(super) alone: RwLock<()>,
-    /// Verdicts that the flusher has not written yet.
-    pub(super) backlog: AtomicUsize,
+    /// Verdicts that the flusher and the settler have not written yet.
+    pub(super) unwritten: Unwritten,
     /// When the next run or schedule comes due.
     pub(super) next_due: Mutex<Option<Instant>>,
     pub(super) beat: Mutex<Beat>,
@@ -187,7 +189,7 @@ impl Shared {
             watching: Notify::new(),
             abandoned: Notify::new(),
             alone: RwLock::new(()),
-            backlog: AtomicUsize::new(0),
+            unwritten: Unwritten::default(),
             next_due: Mutex::new(None),
             beat: Mutex::new(beat),
             heard: Mutex::default(),
@@ -259,7 +261,7 @@ impl Shared {
             && beat.unbroken_since.is_some()
             && beat.last.elapsed() < self.config.lease
             && (beat.presence_since.is_some() || beat.last.elapsed() < Duration::from_millis(1500))
-            && self.backlog.load(Ordering::Relaxed) < BACKLOG_MAX
+            && self.unwritten.count() < BACKLOG_MAX
     }
 
     /// By what this worker may declare others dead.
@@ -322,9 +324,12 @@ impl Shared {
         held.started.is_some() && work.is_some_and(|work| !work.stops_when_dropped())
     }
 
-    /// The ids of the runs in hand.
-    pub(super) fn held_ids(&self) -> Vec<i64> {
-        locked(&self.held).keys().copied().collect()
+    /// The runs and rows that this worker knows it has claimed: in hand, or with a verdict on its way.
+    pub(super) fn known_ids(&self) -> Vec<i64> {
+        // in this order: what leaves the hand meanwhile is on its way then
+        let mut ids: Vec<i64> = locked(&self.held).keys().copied().collect();
+        ids.extend(self.unwritten.ids());
+        ids
     }
 
     /// Asks one run's handler to stop.
@@ -363,10 +368,10 @@ impl Shared {
 
     /// Hands a verdict to the flusher, or to the settler.
     pub(super) fn report(&self, finished: Finished) {
-        self.backlog.fetch_add(1, Ordering::Relaxed);
+        self.unwritten.add(&finished);
         let to = if finished.row.is_some() { &self.row_results } else { &self.results };
-        if to.send(finished).is_err() {
-            self.backlog.fetch_sub(1, Ordering::Relaxed);
+        if let Err(unsent) = to.send(finished) {
+            self.unwritten.settle([&unsent.0], &[]);
         }
     }
 

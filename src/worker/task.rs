@@ -116,8 +116,9 @@ async fn attempt(shared: &Shared, id: i64, fence: i64) {
     if shared.room().is_some() {
         shared.wake.notify_one();
     }
-    if run.row.is_some() {
-        shared.watching.notify_one();
+    if let Some(row) = &run.row {
+        // there is a slot again; steps of others that wait for one look by themselves
+        shared.quiet.wake(row.plan.watch.id);
     }
 }
 

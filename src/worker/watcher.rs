@@ -378,7 +378,7 @@ impl Watcher {
         {
             working.resumes = None;
             let resumed = async { watch_plan::resume(&mut *self.all.own.acquire().await?, *id).await };
-            if let Err(error) = resumed.await {
+            if let Err(error) = within(PLAN_MAX, resumed).await {
                 let watch = &working.mark.name;
                 tracing::warn!(target: "watchbell::watch", watch, %error, "watch could not be resumed; trying again");
                 working.resumes = Some(now + Duration::from_secs(1));
@@ -387,7 +387,7 @@ impl Watcher {
     }
 
     async fn charge_the_dead(&self) {
-        match watch_crashed::charge(&self.all.own).await {
+        match within(PLAN_MAX, watch_crashed::charge(&self.all.own)).await {
             Ok(rows) if rows.is_empty() => {}
             Ok(rows) => {
                 rows.iter().for_each(|row| self.all.shared.row_journal.charged(row));

@@ -227,7 +227,7 @@ async fn a_dead_workers_rows_go_on_elsewhere_and_its_late_end_is_refused() {
     stage.scene.advance(TimeDelta::seconds(16)).await;
     assert_eq!(stage.scene.judge(&heir, BY_LEASE).await.len(), 1);
     let plans = HashMap::from([(stage.plan.watch.id, Arc::clone(&stage.plan))]);
-    let lost = leased::orphans(&mut stage.scene.sql).await.unwrap();
+    let lost = leased::orphans(&mut stage.scene.sql, None).await.unwrap();
     let lost: Vec<Finished> = lost.iter().filter_map(|orphan| orphan.verdict(&plans, Event::WorkerLost)).collect();
     assert_eq!(finish(&mut stage.scene.sql, &lost).await, [Became::Moved]);
     assert_eq!(stage.states("id limit 1").await, ["pending"]);
@@ -274,7 +274,7 @@ async fn a_row_that_took_three_workers_down_is_given_up_and_others_go_on() {
         assert_eq!(keys(&rows), ["1"], "crash {crash}");
         let dead = format!("update watchbell.workers set state = 'dead' where id = {}", stage.worker.id());
         stage.scene.psql(dead).await;
-        let lost = leased::orphans(&mut stage.scene.sql).await.unwrap();
+        let lost = leased::orphans(&mut stage.scene.sql, None).await.unwrap();
         let lost: Vec<Finished> = lost.iter().filter_map(|orphan| orphan.verdict(&plans, Event::WorkerLost)).collect();
         finish(&mut stage.scene.sql, &lost).await;
         stage.worker = stage.scene.worker("next", &["work"]).await;

@@ -1,5 +1,8 @@
 //! Rows that no statement over a whole batch can take: each fails alone, as often as it may, and the others go on.
 
+use watchbell::{Row, Tx};
+
+use crate::support::crew::{hand, start};
 use crate::support::watched::{hosts, sql_crew, watch, work_until};
 
 const ROWS: i64 = 1_000;
@@ -42,4 +45,31 @@ async fn poisonous_rows_fail_alone_after_their_attempts_and_halving_is_bounded()
     let batches = ROWS / 100 + 7 * ATTEMPTS;
     assert!(calls <= batches + 7 * ATTEMPTS * 2 * 7, "{calls} calls");
     assert!(commits <= batches, "{commits} transactions");
+}
+
+#[derive(serde::Deserialize)]
+struct Host {
+    id: i64,
+}
+
+#[tokio::test]
+async fn a_handler_that_keeps_its_transaction_fails_its_row_as_often_as_it_may() {
+    let mut scene = hosts(5).await;
+    let retry = r#"{"strategy": "fixed", "base": "10ms", "jitter": false}"#;
+    let columns = "table_name, handler, retry, max_attempts";
+    watch(&mut scene, "hosts", columns, &format!("'hosts', 'hoard', '{retry}', 2")).await;
+    let hoard = async |tx: Tx, host: Row<Host>| {
+        if host.id == 1 {
+            tokio::spawn(async move {
+                let _kept = tx;
+                std::future::pending::<()>().await;
+            });
+        }
+    };
+    let worker = start(hand(&scene.database.pool, "one").transactional("hoard", hoard));
+    work_until(&scene.database, vec![worker], "not exists (select from hosts where status = 'pending')").await;
+    assert_eq!(scene.values::<i64>("select id from hosts where status = 'failed'").await, [1]);
+    let said = "select attempt || ': ' || message from watchbell.watch_errors order by 1";
+    let kept = |attempt| format!("{attempt}: the handler kept its transaction beyond its end");
+    assert_eq!(scene.values::<String>(said).await, [kept(1), kept(2)]);
 }

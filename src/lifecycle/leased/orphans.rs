@@ -37,9 +37,13 @@ pub struct Orphan {
     spared: bool,
 }
 
-/// Up to 200 claims whose claimant is not a live worker.
-pub async fn orphans(conn: &mut PgConnection) -> sqlx::Result<Vec<Orphan>> {
-    sqlx::query(ORPHANS).fetch_all(conn).await?.iter().map(Orphan::read).collect()
+/// Up to 200 claims whose claimant is not a live worker, from the first on or behind an earlier one.
+pub async fn orphans(conn: &mut PgConnection, behind: Option<&Orphan>) -> sqlx::Result<Vec<Orphan>> {
+    let query = match behind {
+        None => sqlx::query(ORPHANS).bind(i64::MIN).bind("").bind(Vec::<String>::new()),
+        Some(last) => sqlx::query(ORPHANS).bind(last.watch).bind(&last.step).bind(&last.key),
+    };
+    query.fetch_all(conn).await?.iter().map(Orphan::read).collect()
 }
 
 /// Up to 200 claims of this worker that are not among those it holds: the claim was committed and its reply lost.

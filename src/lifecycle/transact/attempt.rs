@@ -62,6 +62,9 @@ impl Batch<'_> {
         }
         let event = ended.event(&ctx).map(|event| self.bounded(event, took));
         let Some(mut transaction) = lent.back() else {
+            // its locks would keep the row from being charged with that, and from being tried again
+            let end = sqlx::query("select pg_terminate_backend($1, 1000)").bind(self.backend);
+            let _ = end.execute(&self.line.own).await;
             let message = "the handler kept its transaction beyond its end".to_owned();
             return Ok((Called::Lost(Event::Failed { kind: "error", message, after: None }), None));
         };

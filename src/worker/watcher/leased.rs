@@ -11,12 +11,20 @@ use super::{
     },
     step::{Rest, Step, is_refused},
 };
-use crate::{lifecycle::leased::Cursor, metrics};
+use crate::{
+    lifecycle::{
+        leased::{self, Cursor, is_a_rows},
+        transact::Worked,
+    },
+    metrics,
+};
 
 /// A worker without room looks again so soon, unless a row's end tells it to.
 const NO_ROOM: Duration = Duration::from_millis(50);
 /// Between two looks, however often it is woken.
 const LEAST: Duration = Duration::from_millis(2);
+/// A step whose rows another worker is claiming looks again so soon.
+const CROWDED: Duration = Duration::from_millis(20);
 
 /// Claims rows of the step until its end.
 pub(super) async fn work(step: Step) {
@@ -35,6 +43,7 @@ pub(super) async fn work(step: Step) {
         }
         match looked {
             Ok(Ok(Brought { again: true, .. })) => continue,
+            Ok(Ok(Brought { crowded: true, .. })) => rest.exactly(CROWDED.mul_f64(0.5 + fastrand::f64())),
             Ok(Ok(Brought { rows: 0, looked, .. })) => {
                 rest.in_vain(began.elapsed());
                 if looked {
@@ -50,6 +59,9 @@ pub(super) async fn work(step: Step) {
                 shared.abandoned.notify_one(); // a claim may have been committed and its reply lost
                 rest.failed();
                 step.complain(&error).await;
+                if is_a_rows(&error) && single_out(&step).await {
+                    rest.brought(); // the others can be claimed
+                }
                 if rest.is_hopeless() && is_refused(&error) {
                     step.looked_in_vain(ends);
                 }
@@ -77,6 +89,31 @@ async fn look(step: &Step, cursor: &mut Cursor) -> sqlx::Result<Result<Brought, 
         drop(conn);
     }
     let rows = brought.as_ref().map_or(0, |brought| brought.rows);
-    step.give_back(granted - i64::try_from(rows).unwrap_or(granted)).await?;
+    step.give_back(granted - i64::try_from(rows).unwrap_or(granted)).await;
     brought.map(Ok)
+}
+
+/// The table refused a claim: rows that cannot go to `via` are set aside. True: there were some.
+async fn single_out(step: &Step) -> bool {
+    let (worker, limit) = (step.all.shared.worker(), step.planned().step.batch);
+    let looked = async {
+        let mut conn = step.all.claims.acquire().await?;
+        let found = within(DEADLINE, leased::single_out(&mut conn, &step.plan, step.step, worker, limit)).await;
+        if found.as_ref().is_err_and(|error| error.as_database_error().is_none()) {
+            drop(conn.detach()); // nobody knows in what state it is
+        }
+        found
+    };
+    match looked.await {
+        Ok(failures) => {
+            let mut worked = Worked::default();
+            worked.count(failures);
+            step.tell(worker, &worked);
+            !worked.failures.is_empty()
+        }
+        Err(error) => {
+            tracing::debug!(watch = step.plan.watch.name, %error, "no row was found that its table refuses");
+            false
+        }
+    }
 }

@@ -7,12 +7,13 @@ use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::{journal, quiet::Bell},
-    Site,
+    super::{journal, quiet::Bell, row_event::Failed, session::within},
+    PLAN_MAX, Site,
     doze::{self, Doze},
 };
 use crate::{
-    lifecycle::{watch_plan, watch_rate},
+    lifecycle::{transact::Worked, watch_plan, watch_rate},
+    metrics,
     watch::{Plan, Planned},
 };
 
@@ -25,6 +26,9 @@ const AGAIN_MAX: Duration = Duration::from_secs(30);
 const HOPELESS: u32 = 5;
 /// Looks that went well for so long mean that what was wrong is over: a filter may fail at some rows only.
 const SETTLED: Duration = Duration::from_secs(10);
+/// A step that is woken rests for so many times as long as its last look took, if that was in vain: without an index a
+/// look reads the whole table.
+const WOKEN_SHARE: u32 = 3;
 /// A rest as long as this is worth a wish to be woken.
 const DOZE_FROM: Duration = Duration::from_millis(100);
 
@@ -55,6 +59,23 @@ impl Step {
         next.for_each(|(_, bell)| bell.wake.notify_one());
     }
 
+    /// Writes into the log, the totals and the metrics what became of rows, and tells the hooks.
+    pub(super) fn tell(&self, worker: i32, worked: &Worked) {
+        let (all, watch, planned) = (&self.all, &self.plan.watch, self.planned());
+        all.shared.row_journal.worked(&watch.name, planned, worker, worked);
+        all.tally.add(watch.id, &planned.step.from, (worked.done, worked.failed, worked.retried));
+        for (status, rows) in [("normal", worked.done), ("failed", worked.failed), ("retried", worked.retried)] {
+            metrics::watch_rows(&watch.name, status, rows.try_into().unwrap_or(0));
+        }
+        for failure in &worked.failures {
+            if let Some(error) = failure.message() {
+                let (key, attempt, again_in) = (&failure.key.0, failure.attempt, failure.again_in());
+                let row = Failed { key, attempt, error, again_in };
+                all.shared.observer.row_failed(|| row.event(&self.plan, planned));
+            }
+        }
+    }
+
     /// A look that began after so many ends of work brought nothing that may start now.
     pub(super) fn looked_in_vain(&self, ends: u64) {
         self.all.shared.looked_in_vain(&self.bells[self.step], ends);
@@ -81,17 +102,23 @@ impl Step {
         let step = &self.planned().step;
         match step.rate {
             None => Ok(Ok(want)),
-            Some(rate) => watch_rate::allow(&self.all.own, self.plan.watch.id, &step.from, rate, want).await,
+            Some(rate) => {
+                let allowed = watch_rate::allow(&self.all.own, self.plan.watch.id, &step.from, rate, want);
+                within(PLAN_MAX, allowed).await
+            }
         }
     }
 
-    /// Of those that were allowed these did not start.
-    pub(super) async fn give_back(&self, unused: i64) -> sqlx::Result<()> {
-        let step = &self.planned().step;
+    /// Of those that were allowed these did not start. Where that cannot be written they are lost to the rate.
+    pub(super) async fn give_back(&self, unused: i64) {
+        let (watch, step) = (&self.plan.watch, &self.planned().step);
         if step.rate.is_none() || unused < 1 {
-            return Ok(());
+            return;
         }
-        watch_rate::give_back(&self.all.own, self.plan.watch.id, &step.from, unused).await
+        let given = within(PLAN_MAX, watch_rate::give_back(&self.all.own, watch.id, &step.from, unused));
+        if let Err(error) = given.await {
+            tracing::debug!(watch = watch.name, step = step.from, %error, "what the rate allowed could not be given back");
+        }
     }
 
     /// Says that something went wrong, once, and whether the table is to be looked up again.
@@ -118,7 +145,7 @@ impl Step {
     /// The watch is not what it was when it was planned.
     pub(super) async fn replan(&self) {
         let replanned = async { watch_plan::replan(&mut *self.all.own.acquire().await?, self.plan.watch.id).await };
-        if let Err(error) = replanned.await {
+        if let Err(error) = within(PLAN_MAX, replanned).await {
             tracing::debug!(watch = self.plan.watch.name, %error, "it could not be marked for planning");
         }
     }
@@ -135,6 +162,8 @@ pub(super) fn is_refused(error: &sqlx::Error) -> bool {
 pub(super) struct Rest {
     longest: Duration,
     pause: Duration,
+    /// However often it is woken, it rests so long after a look in vain: some multiple of what that took.
+    least: Duration,
     failures: u32,
     /// The last look brought nothing, so that a row that comes is news.
     idle: bool,
@@ -145,17 +174,18 @@ pub(super) struct Rest {
 impl Rest {
     pub(super) fn of(step: &Step) -> Self {
         let longest = step.plan.watch.poll_interval;
-        Self { longest, pause: Duration::ZERO, failures: 0, idle: false, heard: 0 }
+        Self { longest, pause: Duration::ZERO, least: Duration::ZERO, failures: 0, idle: false, heard: 0 }
     }
 
     /// A look brought rows, though not as many as were asked for.
     pub(super) fn brought(&mut self) {
         (self.pause, self.failures, self.idle) = (SOON.min(self.longest), 0, false);
+        self.least = Duration::ZERO;
     }
 
     /// A look brought nothing. One that took long is not repeated soon: looks may take a twentieth of the time.
     pub(super) fn in_vain(&mut self, took: Duration) {
-        (self.failures, self.idle) = (0, true);
+        (self.failures, self.idle, self.least) = (0, true, took * WOKEN_SHARE);
         self.pause = (self.pause * 2).clamp(SOON.min(self.longest), self.longest).max(took * 20);
     }
 
@@ -193,6 +223,7 @@ impl Rest {
     /// True: a row may have come.
     async fn sleep(&mut self, step: &Step, least: Duration) -> bool {
         let until = Instant::now() + self.pause;
+        let least = least.max(self.least);
         time::sleep(if self.failures == 0 { least.min(self.pause) } else { self.pause }).await;
         while Instant::now() < until {
             if self.idle && self.pause >= DOZE_FROM {

@@ -12,7 +12,8 @@ use tokio::{
 };
 
 use super::{
-    super::row_event::Failed,
+    super::session::within,
+    PLAN_MAX,
     step::{Rest, Step, is_refused},
 };
 use crate::{
@@ -143,9 +144,8 @@ impl Lanes {
     async fn forget_broken(&mut self) -> bool {
         let (watch, step) = (&self.step.plan.watch, &self.step.planned().step.from);
         while let Some((&lane, &worker)) = self.broken.first_key_value() {
-            if let Err(error) =
-                watch_crashed::over(&self.step.all.own, Hand { worker, watch: watch.id, step, lane }).await
-            {
+            let hand = Hand { worker, watch: watch.id, step, lane };
+            if let Err(error) = within(PLAN_MAX, watch_crashed::over(&self.step.all.own, hand)).await {
                 let watch = &watch.name;
                 tracing::debug!(watch, step, %error, "what a broken batch had noted could not be deleted; trying again");
                 self.rest.failed();
@@ -175,21 +175,9 @@ impl Lanes {
             }
         };
         self.step.content();
-        let (all, step) = (&self.step.all, &self.step.planned().step);
-        let watch = &self.step.plan.watch;
-        all.shared.row_journal.worked(&watch.name, self.step.planned(), back.worker, &worked);
-        all.tally.add(watch.id, &step.from, (worked.done, worked.failed, worked.retried));
-        metrics::watch_poll(&watch.name, back.took);
-        for (status, rows) in [("normal", worked.done), ("failed", worked.failed), ("retried", worked.retried)] {
-            metrics::watch_rows(&watch.name, status, rows.try_into().unwrap_or(0));
-        }
-        for failure in &worked.failures {
-            if let Some(error) = failure.message() {
-                let (key, attempt, again_in) = (&failure.key.0, failure.attempt, failure.again_in());
-                let row = Failed { key, attempt, error, again_in };
-                all.shared.observer.row_failed(|| row.event(&self.line.plan, self.step.planned()));
-            }
-        }
+        metrics::watch_poll(&self.step.plan.watch.name, back.took);
+        self.step.tell(back.worker, &worked);
+        let step = &self.step.planned().step;
         if worked.broken {
             let (watch, step) = (&self.step.plan.watch.name, &step.from);
             tracing::warn!(target: "watchbell::watch", watch, step, "statement of a watch cannot be executed");
@@ -244,9 +232,12 @@ async fn batch(step: &Step, line: &Line, mut ask: Ask) -> sqlx::Result<Result<Wo
     };
     let (wanted, rated) = (ask.rows, step.planned().step.rate.is_some());
     ask.rows = granted;
-    let worked = transact(&step.all.shared.executor, line, ask).await;
+    let executor = &step.all.shared.executor;
+    // the server bounds each part of it; an answer that never comes, since the connection is dead, only this
+    let longest = executor.pool.options().get_acquire_timeout() + line.limit * 5 + executor.grace + PLAN_MAX;
+    let worked = within(longest, transact(executor, line, ask)).await;
     let taken = worked.as_ref().map_or(0, |worked| worked.taken);
-    step.give_back(granted - taken).await?;
+    step.give_back(granted - taken).await;
     worked.map(|mut worked| {
         // fewer than wanted, because the rate allowed no more
         worked.full |= rated && granted < wanted && taken == granted;

@@ -84,26 +84,30 @@ impl Salvage {
             return Ok(());
         }
         shared.abandoned.notify_one(); // the dead may have had watched rows too
-        let began = Instant::now();
+        let (began, mut recovered) = (Instant::now(), 0);
         loop {
             let orphans = rescue::orphans(conn).await?;
             let found = orphans.len();
             let pause = (began.elapsed() * ORPHANS_SHARE).max(ORPHANS_PAUSE);
             self.next_orphans = Instant::now() + pause;
             if found == 0 {
-                if !dead.is_empty() && prune::end_stranded(conn, true, None).await? > 0 {
-                    shared.duties.fire.store(true, Ordering::Release);
-                }
-                return Ok(());
+                break;
             }
             let recorded = record(shared, conn, &orphans).await?;
             metrics::count(&list::RUNS_RECOVERED, &[], recorded.accepted.len() as u64);
             look_around(shared);
+            recovered += recorded.accepted.len();
             if recorded.accepted.len() < found {
                 self.next_orphans = Instant::now(); // some are held by someone else: the next beat's pass
-                return Ok(());
+                break;
             }
         }
+        // what was aimed at the dead waits for nobody now: whoever took it back ends it, be it another that told of
+        // the death
+        if (recovered > 0 || !dead.is_empty()) && prune::end_stranded(conn, true, None).await? > 0 {
+            shared.duties.fire.store(true, Ordering::Release);
+        }
+        Ok(())
     }
 
     /// Gives back claims whose reply was lost: without this they would stay as long as this worker lives.

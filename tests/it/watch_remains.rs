@@ -132,7 +132,8 @@ async fn a_worker_that_dies_after_its_watch_was_deleted_loses_no_row() {
     client::unwatch(&mut scene.sql, "hosts").await.unwrap();
     // the other one has never seen the watch, and has one of its own
     scene.psql("create table others (id bigint primary key, status text not null default 'pending')").await;
-    watch(&mut scene, "others", "table_name, handler", "'public.others', 'shell'").await;
+    let values = r#"'public.others', 'shell', '{"argv": ["sh", "-c", "true"]}'"#;
+    watch(&mut scene, "others", "table_name, handler, payload", values).await;
     let other = judge.worker("debug", &scene.database.url, &shell);
     judge.until_said("planned").await;
     drop(victim); // as by kill -9

@@ -12,6 +12,7 @@ use super::{
     doze::{self, Doze},
 };
 use crate::{
+    error::said,
     lifecycle::{transact::Worked, watch_plan, watch_rate},
     metrics,
     watch::{Plan, Planned},
@@ -123,7 +124,7 @@ impl Step {
 
     /// Says that something went wrong, once, and whether the table is to be looked up again.
     pub(super) async fn complain(&self, error: &sqlx::Error) {
-        let said = error.to_string();
+        let said = said(error);
         let (watch, from) = (&self.plan.watch, &self.planned().step.from);
         if self.all.complaints.is_news(watch.id, from, &said, Instant::now()) {
             journal::step_not_worked(self.all.shared.worker(), (&watch.name, from), &said);

@@ -116,8 +116,12 @@ async fn strays(shared: &Shared, conn: &mut PgConnection, seen: &mut HashSet<(i6
     if !shared.may_claim() {
         return Ok(());
     }
-    let held: Vec<i64> = shared.known_ids().into_iter().map(|id| -id).collect();
-    let found = leased::strays(conn, shared.worker(), &held).await?;
+    let found = {
+        // a claim whose reply is under way is no stray, however long this worker was frozen in between
+        let _claiming = shared.claiming_rows.lock().await;
+        let held: Vec<i64> = shared.known_ids().into_iter().map(|id| -id).collect();
+        leased::strays(conn, shared.worker(), &held).await?
+    };
     let (known, new): (Vec<_>, Vec<_>) = found.into_iter().partition(|stray| seen.contains(&stray.mark()));
     *seen = new.iter().map(Orphan::mark).collect();
     if !known.is_empty() {

@@ -9,7 +9,8 @@ use crate::support::process::{Orders, Process};
 use crate::support::wait::until_true;
 use crate::support::watched::{PATIENCE, hosts, watch};
 
-const ROWS: i64 = 400;
+/// Enough that each worker is still at its step when it is caught there.
+const ROWS: i64 = 1_500;
 
 const MACHINE: &str = r#"[
     {"from": "pending", "via": "calling", "to": "called", "handler": "call"},

@@ -21,6 +21,9 @@ use crate::worker::Worker;
 /// How long handlers and the database may take once the parent is gone.
 const PARENTLESS_MAX: Duration = Duration::from_secs(2);
 
+/// How long the end waits for connections; the server gives up what is left by itself.
+const CLOSE_MAX: Duration = Duration::from_secs(3);
+
 /// Runs what is due until told to stop. The first Ctrl-C or SIGTERM drains, the second stops handlers at once.
 ///
 /// # Errors
@@ -55,7 +58,8 @@ pub(in crate::cli) async fn work(args: &WorkerArgs, url: &DatabaseUrl) -> Result
         server.stop().await;
     }
     signals.abort();
-    pool.close().await;
+    // a handler that was told to stop at once may have left a statement behind, for which its connection waits
+    let _ = tokio::time::timeout(CLOSE_MAX, pool.close()).await;
     result.map(|()| ExitCode::SUCCESS)
 }
 

@@ -4,8 +4,8 @@
 //! attempt. **Out** rows at `to` together with what their handlers wrote; of those that failed, a claim that says when
 //! to try again, or `error`. **Lock** the rows, from the moment they are taken to the commit, at most one and a half
 //! times the worker's `watch_transaction`, and once they are locked it is asked again what is known of them; then their
-//! claims. **Crash** the transaction leaves no trace; the rows that
-//! Rust handlers had in hand stand in `worker_batches` and are charged with the crash.
+//! claims. **Crash** the transaction leaves no trace; the rows that Rust handlers had in hand stand in `worker_batches`
+//! and are charged with the crash.
 //!
 //! Each call of a handler, and the move of its rows, has a savepoint. A handler of one row at a time is called for
 //! each; a batch for handlers of whole batches is halved where it fails, until the row at fault stands alone.

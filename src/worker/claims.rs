@@ -3,6 +3,7 @@
 //!
 //! A task and a connection of its own, since it ends rows of people's own tables: a slow trigger there is not to hold
 //! up runs. It sleeps until it is told of a death, or of a connection that broke, and looks once a minute anyway.
+//! While it asks for strays no row is claimed here, so that a claim whose reply is under way is not among them.
 
 use std::{
     collections::{HashMap, HashSet},

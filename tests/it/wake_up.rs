@@ -102,13 +102,15 @@ async fn due_times_are_met_without_any_wake_up() {
             if ctx.attempt() == 1 { Err(watchbell::retry_after("later", wait)) } else { Ok(()) }
         }));
     until_asleep(pool).await;
-    // a busy machine may be late now and then, a worker that only polls is late by up to a second each time
     let mut rounds = vec![];
-    while rounds.len() < ROUNDS && !rounds.last().is_some_and(|late: &[_; 4]| late.iter().all(|ms| *ms < LATE_MS)) {
-        rounds.push(round(pool, rounds.len()).await);
+    for number in 0..ROUNDS {
+        rounds.push(round(pool, number).await);
     }
-    let last = rounds.last().unwrap();
-    assert!(last.iter().all(|ms| *ms < LATE_MS), "late by ms (run, run in 0.4 s, schedule, retry): {rounds:?}");
+    // a busy machine may be late once; a worker that only polls is, for one kind or for all, every other time
+    for (kind, what) in ["a run", "a run in 0.4 s", "a schedule", "a retry"].iter().enumerate() {
+        let late = rounds.iter().filter(|late| late[kind] >= LATE_MS).count();
+        assert!(late <= 1, "{what} was late {late} times; by ms, in each round: {rounds:?}");
+    }
     worker.stop().await;
 }
 

@@ -11,10 +11,17 @@ use crate::support::watched::{PATIENCE, hosts, watch};
 
 const QUICK: &str = r#"{"strategy": "fixed", "base": "10ms", "jitter": false}"#;
 
+/// Two rows are worked by a command, the first in vain in two attempts.
 async fn shell(scene: &mut Scene, command: &str) {
     let payload = serde_json::json!({"argv": ["sh", "-c", command]}).to_string();
     let values = format!("'hosts', 'shell', $${payload}$$, '{QUICK}', 2");
     watch(scene, "hosts", "table_name, handler, payload, retry, max_attempts", &values).await;
+    let place = Place::new();
+    let told = Told::by(&place, "log");
+    let worker = told.worker("info", &scene.database.url, &["--enable-shell", "--shell-programs", "sh"]);
+    let all = "(select string_agg(status, ' ' order by id) from hosts) = 'failed normal'";
+    until_true(&scene.database.pool, all, PATIENCE).await;
+    drop(worker);
 }
 
 #[tokio::test]
@@ -23,12 +30,6 @@ async fn the_last_lines_of_an_attempt_that_failed_are_kept_and_shown() {
     let command = r#"printf 'dialing\nno carrier \377\000\n'; echo "attempt $WATCHBELL_ATTEMPT" >&2; \
                      case $WATCHBELL_ROW in *'"id": 1,'*|*'"id":1,'*) exit 3;; esac"#;
     shell(&mut scene, command).await;
-    let place = Place::new();
-    let told = Told::by(&place, "log");
-    let worker = told.worker("info", &scene.database.url, &["--enable-shell", "--shell-programs", "sh"]);
-    let all = "(select string_agg(status, ' ' order by id) from hosts) = 'failed normal'";
-    until_true(&scene.database.pool, all, PATIENCE).await;
-    drop(worker);
 
     let errors = client::watch_errors(&scene.database.pool, "hosts", None, 10).await.unwrap();
     assert_eq!(errors.len(), 2, "{errors:?}");
@@ -54,12 +55,6 @@ async fn of_much_output_only_the_end_is_kept_and_of_success_nothing() {
     let command = r#"i=0; while [ $i -lt 2000 ]; do i=$((i+1)); echo "line $i"; done; \
                      case $WATCHBELL_ROW in *'"id": 1,'*|*'"id":1,'*) exit 3;; esac"#;
     shell(&mut scene, command).await;
-    let place = Place::new();
-    let told = Told::by(&place, "log");
-    let worker = told.worker("info", &scene.database.url, &["--enable-shell", "--shell-programs", "sh"]);
-    let all = "(select string_agg(status, ' ' order by id) from hosts) = 'failed normal'";
-    until_true(&scene.database.pool, all, PATIENCE).await;
-    drop(worker);
     let errors = client::watch_errors(&scene.database.pool, "hosts", None, 10).await.unwrap();
     assert_eq!(errors.iter().map(|error| &error.key[0]).collect::<Vec<_>>(), ["1", "1"]);
     let printed = errors[0].output.as_deref().unwrap();

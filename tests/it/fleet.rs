@@ -6,7 +6,10 @@ use watchbell::lifecycle::requests::requests;
 use watchbell::run::transition::Event;
 
 use crate::support::Scene;
+use crate::support::ask::{insert, until_status};
+use crate::support::crew::{hand, start};
 use crate::support::scene::{Worker, failure};
+use crate::support::watched::PATIENCE;
 
 const RETENTION: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
 
@@ -173,6 +176,25 @@ async fn a_run_whose_worker_is_gone_is_cancelled_before_and_after_its_start() {
     let id: i64 = scene.value("select min(id) from watchbell.runs").await;
     let sentence = format!("run {id} cannot be retried: the worker that it was aimed at (worker={}) has ended", a.id());
     assert_eq!(refusal(&mut scene, &format!("retry({id})")).await, sentence);
+}
+
+#[tokio::test]
+async fn what_was_aimed_at_a_dead_worker_ends_although_another_told_of_the_death() {
+    let mut scene = Scene::new().await;
+    let pool = scene.database.pool.clone();
+    let dead = scene.worker("dead", &["mail"]).await.id();
+    let run = insert(&pool, "mail", &[("target", &format!("'worker={dead}'"))]).await;
+    let claimed = "status = 'running', started_at = now(), fence = 1, attempt = 1";
+    scene.psql(format!("update watchbell.runs_live set {claimed}, claimed_by = {dead} where id = {run}")).await;
+    // its death was told by somebody who has not taken back its run yet
+    scene.psql(format!("update watchbell.workers set state = 'dead', ended_at = now() where id = {dead}")).await;
+    // what is done every minute is not to end it
+    scene.psql("select pg_advisory_lock(hashtextextended('watchbell:prune', 0))").await;
+    let worker = start(hand(&pool, "one").handler("mail", async || {}));
+    let ended = until_status(&pool, run, "cancelled", PATIENCE).await;
+    let sentence = format!("expired: the worker that it was aimed at (worker={dead}) has ended");
+    assert_eq!(ended.error.as_deref(), Some(sentence.as_str()));
+    worker.stop().await;
 }
 
 #[tokio::test]

@@ -70,6 +70,7 @@ mod library_shutdown;
 mod library_state;
 mod limits;
 mod logs;
+mod lost_replies;
 mod measure;
 mod metrics_list;
 mod metrics_numbers;

@@ -30,6 +30,7 @@ pub mod scene;
 mod shared;
 pub mod wait;
 pub mod watched;
+pub mod wire;
 
 pub use database::Database;
 pub use private::private_server;

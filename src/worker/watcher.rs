@@ -18,7 +18,7 @@ mod transactional;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicU16},
     time::Duration,
 };
 
@@ -114,6 +114,8 @@ struct Site {
     open: Semaphore,
     tally: Tally,
     complaints: Complaints,
+    /// How often a step in transactional mode has begun.
+    begun: AtomicU16,
 }
 
 /// The steps of one watch at work.
@@ -142,6 +144,7 @@ pub(super) async fn watch(shared: Arc<Shared>, pool: PgPool) {
         open: Semaphore::new(open as usize),
         tally: Tally::default(),
         complaints: Complaints::default(),
+        begun: AtomicU16::new(0),
         shared,
     };
     let watcher = Watcher {

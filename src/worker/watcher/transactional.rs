@@ -2,7 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    ops::Range,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -12,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    super::session::within,
+    super::{session::within, shared::Phase},
     PLAN_MAX,
     step::{Rest, Step, is_refused},
 };
@@ -25,7 +26,9 @@ use crate::{
 };
 
 /// Batches of one step that this process has open at once.
-const LANES_MAX: usize = 4;
+const LANES_MAX: u16 = 4;
+/// Between two attempts to delete what batches had noted whose step begins no other.
+const FORGET_AGAIN: Duration = Duration::from_secs(1);
 /// A step that never comes to the end of its rows begins anew so often, for those that came back.
 const FRONT_EVERY: Duration = Duration::from_secs(1);
 /// Between two looks, however often it is woken.
@@ -36,6 +39,8 @@ const CROWDED: Duration = Duration::from_millis(20);
 struct Lanes {
     step: Step,
     line: Arc<Line>,
+    /// Their numbers are no others', also after an edit: what a step notes is not deleted by the one that ends.
+    all: Range<i16>,
     free: BTreeSet<i16>,
     /// Lanes whose transaction broke, and the worker's number then: what they had noted may stand, and would be charged
     /// when this worker ends, long after those rows have moved on.
@@ -65,11 +70,14 @@ struct Back {
 /// Works the step until its end; what is open then is finished.
 pub(super) async fn work(step: Step) {
     let limit = step.all.shared.config.watch_transaction;
+    let first = step.all.begun.fetch_add(1, Ordering::Relaxed) % (i16::MAX as u16 / LANES_MAX) * LANES_MAX;
+    let all = first as i16..(first + LANES_MAX) as i16;
     let line = Line { plan: Arc::clone(&step.plan), step: step.step, own: step.all.own.clone(), limit };
     let mut lanes = Lanes {
         rest: Rest::of(&step),
         line: Arc::new(line),
-        free: (0..LANES_MAX as i16).collect(),
+        free: all.clone().collect(),
+        all,
         broken: BTreeMap::new(),
         width: 1,
         rows: step.planned().step.batch,
@@ -93,12 +101,16 @@ pub(super) async fn work(step: Step) {
                 // only a bug of this program's ends here: a handler's panic is caught
                 let (watch, step) = (&lanes.step.plan.watch.name, &lanes.step.planned().step.from);
                 tracing::error!(target: "watchbell::watch", watch, step, %panic, "a batch ended in a panic");
-                lanes.free = (0..LANES_MAX as i16).collect();
+                lanes.free = lanes.all.clone().collect();
                 lanes.rest.failed();
                 lanes.at_once = false;
             }
             None if ends => {
-                lanes.forget_broken().await;
+                // nobody else knows what they had noted
+                let shared = Arc::clone(&lanes.step.all.shared);
+                while !lanes.forget_broken().await && shared.phase() == Phase::Running {
+                    time::sleep(FORGET_AGAIN).await;
+                }
                 break;
             }
             None => {
@@ -196,7 +208,7 @@ impl Lanes {
             self.rows = (self.rows * 2).min(step.batch);
             self.place = worked.place;
             self.rest.brought();
-            (self.at_once, self.width) = (true, (self.width + 1).min(LANES_MAX));
+            (self.at_once, self.width) = (true, (self.width + 1).min(self.all.len()));
         } else {
             // from behind a place there was no more: what lies before it has not been looked at lately
             (self.at_once, self.width, self.place) = (back.behind, 1, None);

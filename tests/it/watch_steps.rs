@@ -28,11 +28,12 @@ const BATCHES: Machine = (
     {"from": "checked", "to": "normal", "handler": "sql", "batch_size": 50, "payload":
         {"statement": "insert into effects (host, step) select id, status from claimed"}}]"#,
 );
-/// A statement, a function of single rows, and one of batches.
+/// A statement, of batches so small that it is not over before a worker is caught in one; a function of single rows,
+/// and one of batches.
 const ROWS: Machine = (
     [false, true, true],
     r#"[
-    {"from": "pending", "to": "fetched", "handler": "sql", "payload":
+    {"from": "pending", "to": "fetched", "handler": "sql", "batch_size": 10, "payload":
         {"statement": "insert into effects (host, step) select id, status from claimed"}},
     {"from": "fetched", "to": "checked", "handler": "effect_row"},
     {"from": "checked", "to": "normal", "handler": "effect_rows"}]"#,

@@ -40,5 +40,6 @@ pub mod rescue;
 pub mod transact;
 pub mod watch_crashed;
 pub mod watch_failed;
+mod watch_moved;
 pub mod watch_plan;
 pub mod watch_rate;

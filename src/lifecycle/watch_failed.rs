@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, postgres::PgQueryResult};
 
+use super::watch_moved::{move_rows, stays};
 use crate::{
     run::{
         Status,
@@ -161,16 +162,15 @@ async fn give_up(
     keys: &[Key],
 ) -> sqlx::Result<Result<(), String>> {
     let (step, statements) = (&planned.step, &planned.statements);
-    let to_error = statements.move_rows(&plan.table.state(&step.from), &plan.table.state(&step.error));
     sqlx::raw_sql("savepoint watchbell_given_up").execute(&mut *conn).await?;
-    match with_keys(&mut *conn, to_error, keys, statements.width()).await {
-        Ok(_) => with_keys(conn, statements.forget(), keys, statements.width()).await.map(|_| Ok(())),
-        Err(sqlx::Error::Database(answer)) => {
-            sqlx::raw_sql("rollback to savepoint watchbell_given_up").execute(conn).await?;
-            Ok(Err(answer.message().to_owned()))
-        }
-        Err(error) => Err(error),
-    }
+    let why = match move_rows(&mut *conn, plan, planned, keys, &step.error).await {
+        Ok(true) => return with_keys(conn, statements.forget(), keys, statements.width()).await.map(|_| Ok(())),
+        Ok(false) => stays(&step.from),
+        Err(sqlx::Error::Database(answer)) => answer.message().to_owned(),
+        Err(error) => return Err(error),
+    };
+    sqlx::raw_sql("rollback to savepoint watchbell_given_up").execute(conn).await?;
+    Ok(Err(why))
 }
 
 /// Executes one of a step's statements for these rows.

@@ -209,16 +209,16 @@ impl Statements {
     }
 
     /// Moves rows that still stand at `from` on to `to`: both states as [`Table::state`] writes them. The keys are
-    /// the parameters.
+    /// the parameters. Answers how many have left `from`: a trigger of the table may keep some there.
     pub fn move_rows(&self, from: &str, to: &str) -> String {
         let since = self.since.as_ref().map(|since| format!(", {since} = watchbell.instant()")).unwrap_or_default();
         format!(
-            "update {} as t set {} = {to}{since}\nfrom {}\nwhere {} and t.{} = {from}",
+            "with moved as (\nupdate {} as t set {status} = {to}{since}\nfrom {}\nwhere {} and t.{status} = {from}\n\
+             returning t.{status}\n)\nselect count(*) from moved m where m.{status} is distinct from {from}",
             self.table,
-            self.status,
             self.keys(1),
             self.has_key("t"),
-            self.status,
+            status = self.status,
         )
     }
 
@@ -360,9 +360,13 @@ for no key update of "My ""hosts""" skip locked"#
         let statements = Statements::of(7, &table, &step(), &[]);
         assert_eq!(
             statements.move_rows(&table.state("pending"), &table.state("it's done")),
-            r#"update "public"."My ""hosts""" as t set "status" = 'it''s done', "at" = watchbell.instant()
+            r#"with moved as (
+update "public"."My ""hosts""" as t set "status" = 'it''s done', "at" = watchbell.instant()
 from unnest($1::text[], $2::text[]) as k (k1, k2)
-where t."Site" = k.k1::"pg_catalog"."uuid" and t."no" = k.k2::"pg_catalog"."int8" and t."status" = 'pending'"#
+where t."Site" = k.k1::"pg_catalog"."uuid" and t."no" = k.k2::"pg_catalog"."int8" and t."status" = 'pending'
+returning t."status"
+)
+select count(*) from moved m where m."status" is distinct from 'pending'"#
         );
         assert!(statements.goes_on());
         assert!(!Statements::of(7, &table, &step(), &order::read("at").unwrap()).goes_on(), "it may be null");

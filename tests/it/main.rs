@@ -142,6 +142,7 @@ mod watch_rivals;
 mod watch_rows;
 mod watch_shadows;
 mod watch_snapshots;
+mod watch_stays;
 mod watch_steps;
 mod watch_visible;
 mod watch_wake;

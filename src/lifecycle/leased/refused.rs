@@ -1,4 +1,4 @@
-//! Rows that their own table does not let go to `via`.
+//! Rows that their own table does not let go to `via`, or keeps where they are without a word.
 //!
 //! **In** rows that stand at a step's beginning, after the table refused a claim of many: one of them is to blame, and
 //! the others cannot be claimed with it. **Out** for each that cannot be moved a failed attempt: it waits for its next
@@ -9,7 +9,10 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 use crate::{
     error::said,
-    lifecycle::watch_failed::{self, Failure, with_keys},
+    lifecycle::{
+        watch_failed::{self, Failure},
+        watch_moved::{move_rows, stays},
+    },
     run::transition::Event,
     watch::{Key, Plan},
 };
@@ -32,28 +35,26 @@ pub async fn single_out(
     limit: i64,
 ) -> sqlx::Result<Vec<Failure>> {
     let planned = &plan.steps[step];
-    let (statements, width) = (&planned.statements, planned.statements.width());
     let Some(via) = &planned.step.via else { return Ok(vec![]) };
-    let to_via = statements.move_rows(&plan.table.state(&planned.step.from), &plan.table.state(via));
     let mut tx = conn.begin().await?;
-    let take = statements.take_keys(&limit, false);
+    let take = planned.statements.take_keys(&limit, false);
     let rows = sqlx::query(AssertSqlSafe(take)).persistent(false).fetch_all(&mut *tx).await?;
     let mut failures = vec![];
     for row in rows {
         let key = Key(row.try_get(0)?);
         let (attempts, crashes): (Option<i32>, Option<i16>) = (row.try_get(3)?, row.try_get(4)?);
         sqlx::raw_sql("savepoint watchbell").execute(&mut *tx).await?;
-        let moved = with_keys(&mut tx, to_via.clone(), std::slice::from_ref(&key), width).await;
+        let moved = move_rows(&mut tx, plan, planned, std::slice::from_ref(&key), via).await;
         sqlx::raw_sql("rollback to savepoint watchbell; release savepoint watchbell").execute(&mut *tx).await?;
-        match moved {
-            Ok(_) => {}
-            Err(error) if is_a_rows(&error) => {
-                let message = format!("could not be moved to \"{via}\": {}", said(&error));
-                let event = Event::Failed { kind: "error", message, after: None };
-                failures.push(Failure::of(&planned.step, key, attempts.unwrap_or(0), crashes.unwrap_or(0), event));
-            }
+        let why = match moved {
+            Ok(true) => continue,
+            Ok(false) => stays(&planned.step.from),
+            Err(error) if is_a_rows(&error) => said(&error),
             Err(error) => return Err(error),
-        }
+        };
+        let message = format!("could not be moved to \"{via}\": {why}");
+        let event = Event::Failed { kind: "error", message, after: None };
+        failures.push(Failure::of(&planned.step, key, attempts.unwrap_or(0), crashes.unwrap_or(0), event));
     }
     if !failures.is_empty() {
         watch_failed::record(&mut tx, plan, planned, worker, &mut failures).await?;

@@ -14,12 +14,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
-use super::{Batch, Got, with_keys};
+use super::{Batch, Got};
 use crate::{
     handler::{
         Boxed, Context, Facts, Outcome, StopReason, Taken, Tx,
         call::{Ended, Patience, call},
     },
+    lifecycle::watch_moved::{move_rows, stays},
     metrics,
     run::transition::Event,
     watch::plan::words,
@@ -70,10 +71,9 @@ impl Batch<'_> {
         };
         let called = match event {
             Some(Event::Succeeded) => match self.move_on(&mut transaction, rows).await {
-                Ok(()) => return Ok((Called::Moved, Some(transaction))),
-                Err(sqlx::Error::Database(answer)) => {
-                    let to = &self.planned.step.to;
-                    let message = format!("it cannot become \"{to}\": {}", answer.message());
+                Ok(Ok(())) => return Ok((Called::Moved, Some(transaction))),
+                Ok(Err(said)) => {
+                    let message = format!("it cannot become \"{}\": {said}", self.planned.step.to);
                     Called::Failed(Event::Failed { kind: "error", message, after: None })
                 }
                 Err(error) => return Err(error),
@@ -128,20 +128,31 @@ impl Batch<'_> {
     }
 
     /// The rows reach their next state, whatever their table's own constraints say of it, and a new savepoint stands
-    /// behind them. A handler may have moved or deleted them itself: then that is their state.
-    async fn move_on(&self, transaction: &mut Transaction<'static, Postgres>, rows: &[Got]) -> sqlx::Result<()> {
-        let (table, step, statements) = (&self.line.plan.table, &self.planned.step, &self.planned.statements);
-        let move_on = statements.move_rows(&table.state(&step.from), &table.state(&step.to));
+    /// behind them; or why their table does not let them go.
+    async fn move_on(
+        &self,
+        transaction: &mut Transaction<'static, Postgres>,
+        rows: &[Got],
+    ) -> sqlx::Result<Result<(), String>> {
+        let (plan, step) = (&self.line.plan, &self.planned.step);
         let keys: Vec<_> = rows.iter().map(|row| row.key.clone()).collect();
-        with_keys(&mut *transaction, move_on, &keys, statements.width()).await?;
         // what waits for the end of the transaction is checked now, while these rows alone are to blame; one round trip
-        let deferred = table.deferred.as_ref().map(|names| format!("set constraints {names} deferred; "));
+        let deferred = plan.table.deferred.as_ref().map(|names| format!("set constraints {names} deferred; "));
         let behind = format!(
             "set constraints all immediate; release savepoint watchbell; {}savepoint watchbell",
             deferred.unwrap_or_default()
         );
-        sqlx::raw_sql(AssertSqlSafe(behind)).execute(&mut **transaction).await?;
-        Ok(())
+        let moved = async {
+            if !move_rows(&mut *transaction, plan, self.planned, &keys, &step.to).await? {
+                return Ok(Err(stays(&step.from)));
+            }
+            sqlx::raw_sql(AssertSqlSafe(behind)).execute(&mut **transaction).await?;
+            Ok(Ok(()))
+        };
+        match moved.await {
+            Err(sqlx::Error::Database(answer)) => Ok(Err(answer.message().to_owned())),
+            moved => moved,
+        }
     }
 
     fn context(&self, rows: &[Got]) -> Context {

@@ -53,16 +53,18 @@ impl Leased {
         let s = &self.statements;
         let first = if behind { s.order.len() } else { 0 };
         let (worker, limit) = (format!("${}::integer", first + 1), format!("${}::bigint", first + 2));
-        let moved = self.via.as_ref().map_or_else(String::new, |via| {
+        let (moved, all_moved) = self.via.as_ref().map_or_else(Default::default, |via| {
             let keys = s.key.iter().enumerate();
             let same = keys
                 .map(|(n, column)| format!("t.{} = c.key[{}]::{}", quote::name(&column.name), n + 1, column.sql_type));
             let same = same.collect::<Vec<_>>().join(" and ");
             let since = self.since("(select watchbell.instant())");
-            format!(
-                ", moved as (\n    update {} as t set {} = {via}{since} from claims c where {same}\n)",
-                s.table, s.status
-            )
+            let moved = format!(
+                ", moved as (\n    update {} as t set {} = {via}{since} from claims c where {same}\n    \
+                     returning t.{}\n)",
+                s.table, s.status, s.status
+            );
+            (moved, format!("\nwhere {}", self.all_moved(&s.from, "claims")))
         });
         format!(
             "with taken (key, place, shown) as materialized (
@@ -88,7 +90,7 @@ impl Leased {
 select x.key, x.place, x.shown, null::bigint, null::bigint, null::integer, null::smallint, null::text, null::timestamptz
 from taken x
 union all
-select c.key, null, null, c.id, c.fence, c.attempt, c.crashes, c.data::text, c.claimed_at from claims c",
+select c.key, null, null, c.id, c.fence, c.attempt, c.crashes, c.data::text, c.claimed_at from claims c{all_moved}",
             take = s.take(&limit, behind),
             watch = s.watch,
             version = self.version,
@@ -107,6 +109,7 @@ select c.key, null, null, c.id, c.fence, c.attempt, c.crashes, c.data::text, c.c
         let standing = self.via.as_ref().unwrap_or(&s.from);
         // a row that is tried again stands at `from` already, unless it went to `via`
         let moves = if self.via.is_some() { "" } else { " and k.status <> 'pending'" };
+        let all_moved = self.all_moved(standing, &format!("owned k where k.stands{moves}"));
         let parts = s.parts();
         let lists = listed((12..12 + s.width()).map(|n| format!("${n}::text[]")));
         format!(
@@ -151,6 +154,7 @@ select c.key, null, null, c.id, c.fence, c.attempt, c.crashes, c.data::text, c.c
     set {status} = (case k.status when 'normal' then {to} when 'pending' then {from} else {error} end)::{sql_type}{since}
     from owned k
     where {has_key} and k.stands{moves}
+    returning t.{status}
 ), errors as (
     insert into watchbell.watch_errors (watch_id, key, step, attempt, worker_id, kind, message, output, at)
     select {watch}, k.key, {step}, k.attempts, k.claimed_by, k.kind, k.message, k.output, k.now
@@ -177,6 +181,7 @@ from (
     union all
     select o.n, 3 + o.stands::integer from owned o
 ) as e (n, became)
+where {all_moved}
 group by n",
             key = s.key_of_keys(),
             table = s.table,
@@ -190,6 +195,16 @@ group by n",
             error = self.error,
             sql_type = self.sql_type,
             since = self.since("k.now"),
+        )
+    }
+
+    /// That each of these rows has left where it stood: else the statement fails, and nothing of it is done. Asked once
+    /// for all of them.
+    fn all_moved(&self, standing: &str, rows: &str) -> String {
+        let status = &self.statements.status;
+        format!(
+            "(select case when count(*) < (select count(*) from {rows}) then watchbell.stays({standing}::text) else true end
+       from moved m where m.{status} is distinct from {standing})"
         )
     }
 

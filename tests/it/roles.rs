@@ -94,8 +94,20 @@ async fn denied(connection: &mut PgConnection, statement: &str) {
     assert!(refused.message.starts_with("permission denied for "), "{statement}: {refused:?}");
 }
 
-const VIEWS: [&str; 7] =
-    ["upcoming", "running", "recent_failures", "queue_status", "worker_status", "schedule_history", "attention"];
+const VIEWS: [&str; 12] = [
+    "upcoming",
+    "running",
+    "recent_failures",
+    "queue_status",
+    "worker_status",
+    "schedule_history",
+    "attention",
+    "attention_schedules",
+    "attention_runs",
+    "attention_workers",
+    "attention_watches",
+    "attention_database",
+];
 
 #[tokio::test]
 async fn a_producer_may_call_every_function_and_insert_what_people_write() {

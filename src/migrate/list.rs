@@ -68,6 +68,7 @@ pub(super) const ALL: &[Migration] = migrations![
     42 "0042_watch_remains" since 42,
     43 "0043_watch_output" since 43,
     44 "0044_answers" since 44,
+    45 "0045_gone_labels" since 45,
 ];
 
 /// What every schema begins with: the place where migrations are recorded. Harmless when it is there.

@@ -255,8 +255,8 @@ async fn is_indexed(conn: &mut PgConnection, table: &Table, statements: &Stateme
     Ok(used > 0)
 }
 
-/// The statement of a handler `sql` is tried before rows are given to it: what is wrong with it is the watch's
-/// fault, not the rows'.
+/// The statement of a handler `sql` is tried before rows are given to it: what is wrong with it, or forbidden to the
+/// worker's login, is the watch's fault, not the rows'.
 pub(crate) async fn try_statement(
     conn: &mut PgConnection,
     step: &Step,
@@ -272,16 +272,24 @@ pub(crate) async fn try_statement(
     let prepare = format!("prepare watchbell_try ({}) as {}", types.join(", "), over.text);
     match sqlx::query(AssertSqlSafe(prepare)).persistent(false).execute(&mut *conn).await {
         Ok(_) => {
+            // rights are asked for when it is about to be executed, and so by EXPLAIN; whatever else that says, rows tell
+            let explain = format!("explain execute watchbell_try ({})", vec!["null"; types.len()].join(", "));
+            let explained = sqlx::query(AssertSqlSafe(explain)).persistent(false).execute(&mut *conn).await;
             sqlx::query("deallocate watchbell_try").persistent(false).execute(conn).await?;
-            Ok(())
+            match explained.as_ref().err().and_then(sqlx::Error::as_database_error) {
+                Some(answer) if answer.code().as_deref() == Some("42501") => Err(unfit(answer)),
+                _ => Ok(()),
+            }
         }
         Err(error) => match error.as_database_error() {
-            Some(answer) if is_the_rows_fault(answer) => {
-                Err(Error::invalid("payload", format!("statement: {}", answer.message())))
-            }
+            Some(answer) if is_the_rows_fault(answer) => Err(unfit(answer)),
             _ => Err(error.into()),
         },
     }
+}
+
+fn unfit(answer: &dyn sqlx::error::DatabaseError) -> Error {
+    Error::invalid("payload", format!("statement: {}", answer.message()))
 }
 
 /// A condition or an order that the database does not understand is the row's fault.

@@ -147,8 +147,8 @@ impl Table {
                     Kind::Text => continue,
                     Kind::Enum(labels) if labels.contains(state) => continue,
                     Kind::Enum(labels) => {
-                        let mend =
-                            format!("run: ALTER TYPE {} ADD VALUE {}", self.status.shown_type, quote::literal(state));
+                        let (kind, label) = (&self.status.shown_type, quote::literal(state));
+                        let mend = format!("name one of these, or run: ALTER TYPE {kind} ADD VALUE {label}");
                         format!("\"{state}\" is none of the values of {shown}.{column} ({}); {mend}", labels.join(", "))
                     }
                     Kind::Whole(least, most) => match state.parse::<i64>() {

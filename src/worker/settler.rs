@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use sqlx::postgres::PgDatabaseError;
 use tokio::{
     sync::mpsc::UnboundedReceiver,
     time::{self, Instant},
@@ -24,6 +25,7 @@ use crate::{
     },
     metrics,
     run::{Status, transition::Event, transition::decide},
+    watch::Step,
 };
 
 /// Verdicts in one statement: it joins lists by number, so it is not to be long.
@@ -35,7 +37,7 @@ const HELD_PAUSE: Duration = Duration::from_millis(10);
 const HELD_DOUBLINGS: u32 = 6;
 /// How long one waits that the database refuses to take.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
-/// How long a table may be gone before the claims of its rows are freed, for nobody else waits for it then.
+/// How long a table, or the state of its rows, may be gone before the claims of its rows are freed, for nobody else waits for it then.
 const GONE_MAX: Duration = Duration::from_secs(5);
 /// How long the last verdicts are tried at the end before they are left to rescue.
 const LAST_TRY: Duration = Duration::from_secs(30);
@@ -120,7 +122,7 @@ impl Settler {
             let rest = group.split_off(group.len().min(BATCH_MAX));
             match self.write(&group).await {
                 Ok(became) => self.settled(group, &became),
-                Err(error) if is_gone(&error) => self.gone(group, &error).await,
+                Err(error) if is_gone(&error, &group[0].row.planned().step) => self.gone(group, &error).await,
                 Err(error) if is_transient(&error) || group.len() == 1 => self.failed(group, &error),
                 Err(error) => {
                     // one of them may be to blame: the others shall not wait for it
@@ -247,7 +249,7 @@ impl Settler {
         }
     }
 
-    /// There is no such table: after a while their claims are freed, and wait for the sweep or for the step.
+    /// No end of theirs can be written: after a while their claims are freed, and wait for the sweep or for the step.
     async fn gone(&mut self, group: Vec<Verdict>, error: &sqlx::Error) {
         for mut one in group {
             let since = *one.gone.get_or_insert_with(Instant::now);
@@ -288,10 +290,22 @@ impl Settler {
     }
 }
 
-/// Whether there is no such schema, table or column.
-fn is_gone(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    code.is_some_and(|code| ["3F000", "42P01", "42703"].contains(&code.as_ref()))
+/// Whether there is no such schema, table or column, or the state in which rows were left is no label any more.
+fn is_gone(error: &sqlx::Error, step: &Step) -> bool {
+    let Some(answer) = error.as_database_error() else { return false };
+    match answer.code().as_deref() {
+        Some("3F000" | "42P01" | "42703") => true,
+        Some("22P02") => {
+            let answer = answer.try_downcast_ref::<PgDatabaseError>();
+            let left = step.via.as_ref().unwrap_or(&step.from);
+            // the server may speak any language: the label stands between quotation marks of some kind
+            answer.is_some_and(|answer| {
+                answer.routine() == Some("enum_in")
+                    && answer.message().split(['"', '«', '»', '„', '“', '”']).any(|part| part.trim() == left)
+            })
+        }
+        _ => false,
+    }
 }
 
 /// Verdicts of one step, and of one version of its plan, together.

@@ -179,3 +179,34 @@ async fn the_end_of_a_row_whose_table_is_dropped_waits_for_nothing() {
     until_true(&pool, "not exists (select from watchbell.watch_claims where claimed_by is not null)", PATIENCE).await;
     worker.stop().await;
 }
+
+#[tokio::test]
+async fn a_row_whose_state_of_work_was_renamed_gives_its_slot_back_and_can_be_released() {
+    let mut scene = hosts(1).await;
+    scene
+        .psql(
+            "drop index hosts_pending; create type state as enum ('pending', 'working', 'normal', 'failed'); \
+             alter table hosts alter status drop default, alter status type state using status::state",
+        )
+        .await;
+    watch(&mut scene, "hosts", "table_name, handler, via_state", "'hosts', 'init', 'working'").await;
+    let pool = scene.database.pool.clone();
+    let (go_on, begun) = (Arc::new(Semaphore::new(0)), Arc::new(Notify::new()));
+    let (gate, tell) = (Arc::clone(&go_on), Arc::clone(&begun));
+    let init = move |_: Row<Host>| {
+        let (gate, tell) = (Arc::clone(&gate), Arc::clone(&tell));
+        async move {
+            tell.notify_one();
+            let _ = gate.acquire().await;
+        }
+    };
+    let worker = start(hand(&pool, "one").handler("init", init));
+    begun.notified().await;
+    scene.psql("alter type state rename value 'working' to 'busy'").await;
+    scene.psql("update watchbell.watches set via_state = 'busy'").await;
+    go_on.add_permits(1);
+    until_true(&pool, "not exists (select from watchbell.watch_claims where claimed_by is not null)", PATIENCE).await;
+    assert_eq!(scene.value::<i64>("select watchbell.release_rows('hosts')").await, 1);
+    done(&pool, "true").await;
+    worker.stop().await;
+}

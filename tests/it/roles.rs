@@ -9,6 +9,8 @@ use watchbell::client::{self, NewRun, NewSchedule};
 use watchbell::lifecycle::leased::find_faults;
 use watchbell::lifecycle::prune::prune;
 use watchbell::lifecycle::rescue::{declare_dead, orphans};
+use watchbell::lifecycle::watch_plan::{Found, Planner, plan};
+use watchbell::watch::plan::TRANSACTION_MAX;
 
 use crate::rows::refusal;
 use crate::support::crew::{hand, start};
@@ -94,8 +96,20 @@ async fn denied(connection: &mut PgConnection, statement: &str) {
     assert!(refused.message.starts_with("permission denied for "), "{statement}: {refused:?}");
 }
 
-const VIEWS: [&str; 7] =
-    ["upcoming", "running", "recent_failures", "queue_status", "worker_status", "schedule_history", "attention"];
+const VIEWS: [&str; 12] = [
+    "upcoming",
+    "running",
+    "recent_failures",
+    "queue_status",
+    "worker_status",
+    "schedule_history",
+    "attention",
+    "attention_schedules",
+    "attention_runs",
+    "attention_workers",
+    "attention_watches",
+    "attention_database",
+];
 
 #[tokio::test]
 async fn a_producer_may_call_every_function_and_insert_what_people_write() {
@@ -369,5 +383,36 @@ async fn the_script_gives_way_to_a_transaction_that_would_be_in_a_deadlock_with_
                  where c.relnamespace = 'watchbell'::regnamespace and c.relkind in ('r', 'p', 'v')";
     let owned = sqlx::query_scalar::<_, bool>(owned).bind(format!("{prefix}_owner"));
     assert!(owned.fetch_one(&mut roles.admin).await.unwrap());
+    roles.drop().await;
+}
+
+#[tokio::test]
+async fn a_statement_that_a_worker_may_not_execute_costs_no_row() {
+    let Some(mut roles) = Roles::new().await else { return };
+    let mut worker = roles.login("worker").await;
+    let prefix = roles.prefix.clone();
+    roles
+        .sql(&format!(
+            "create table public.hosts (id int primary key, status text not null default 'pending'); \
+             create table public.inventory (host int); \
+             grant select, update on public.hosts to {prefix}_worker; \
+             set client_min_messages = error; \
+             insert into watchbell.watches (name, table_name, handler, payload) values \
+             ('hosts', 'public.hosts', 'sql', '{{\"statement\": \"insert into inventory select id from claimed\"}}')"
+        ))
+        .await;
+    let sql = watchbell::handler::sql::Sql::new(PgPool::connect_lazy("postgres://nowhere").unwrap());
+    let registry = watchbell::Registry::new().transactional("sql", sql);
+    let planner = Planner { worker: 1, registry: &registry, transaction_max: TRANSACTION_MAX };
+    match plan(&mut worker, 1, &planner, true).await.unwrap().0 {
+        Found::Invalid(found) => {
+            assert_eq!(found.reason, "payload: statement: permission denied for table inventory");
+        }
+        found => panic!("{found:?}"),
+    }
+    roles.sql(&format!("grant insert on public.inventory to {prefix}_worker")).await;
+    let (found, _) = plan(&mut worker, 1, &planner, true).await.unwrap();
+    assert!(matches!(found, Found::Planned(_)), "{found:?}");
+    worker.close().await.unwrap();
     roles.drop().await;
 }

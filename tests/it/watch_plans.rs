@@ -61,7 +61,7 @@ async fn what_does_not_fit_is_said_in_one_sentence_with_what_mends_it() {
         ),
         (
             "drop index hosts_pending; create type state as enum ('pending', 'normal'); alter table hosts alter status drop default, alter status type state using 'pending'",
-            "state: \"failed\" is none of the values of public.hosts.status (pending, normal); run: ALTER TYPE state ADD VALUE 'failed'",
+            "state: \"failed\" is none of the values of public.hosts.status (pending, normal); name one of these, or run: ALTER TYPE state ADD VALUE 'failed'",
         ),
         (
             "drop index hosts_pending; alter table hosts alter status drop default, alter status type smallint using 0",

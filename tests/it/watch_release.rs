@@ -173,6 +173,28 @@ async fn a_state_of_work_that_was_edited_away_stays_known_while_rows_stand_there
 }
 
 #[tokio::test]
+async fn a_state_of_work_whose_label_was_renamed_hinders_no_release() {
+    let (mut scene, _) = stuck().await;
+    scene
+        .psql(
+            "drop index hosts_pending; create type state as enum ('pending', 'busy', 'normal', 'failed'); \
+             alter table hosts alter status drop default, alter status type state using status::state",
+        )
+        .await;
+    scene.psql("alter type state rename value 'busy' to 'working'").await;
+    let counts = "select concat_ws(' ', state, rows, problem) from watchbell.watch_counts('hosts')";
+    assert_eq!(
+        scene.values::<String>(counts).await,
+        ["pending 1", "busy 0 \"busy\" is no value of column \"status\"", "normal 0", "failed 0"]
+    );
+    scene.psql("update watchbell.watches set via_state = 'working'").await;
+    assert_eq!(look(&mut scene).await, 1);
+    assert!(told(&mut scene).await[0].contains("5 of its rows stand at \"working\""));
+    assert_eq!(scene.value::<i64>("select watchbell.release_rows('hosts')").await, 5);
+    assert_eq!(scene.value::<i64>("select count(*) from hosts where status = 'pending'").await, 6);
+}
+
+#[tokio::test]
 async fn a_filter_that_fails_is_told_until_it_does_not() {
     let mut scene = hosts(9).await;
     watch(&mut scene, "hosts", "table_name, handler, filter", "'hosts', 'init', '10 / (id - 7) > 1'").await;

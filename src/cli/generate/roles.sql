@@ -27,7 +27,8 @@ grant usage on schema watchbell to {prefix}_viewer, {prefix}_producer, {prefix}_
 -- engine's, and watchbell.runs shows both.
 grant select on
     watchbell.runs, watchbell.upcoming, watchbell.running, watchbell.recent_failures, watchbell.queue_status,
-    watchbell.worker_status, watchbell.schedule_history, watchbell.attention,
+    watchbell.worker_status, watchbell.schedule_history, watchbell.attention, watchbell.attention_schedules,
+    watchbell.attention_runs, watchbell.attention_workers, watchbell.attention_watches, watchbell.attention_database,
     watchbell.schedules, watchbell.copies, watchbell.fires, watchbell.run_errors, watchbell.run_output, watchbell.queues,
     watchbell.limits, watchbell.handlers, watchbell.workers, watchbell.worker_requests, watchbell.backfills,
     watchbell.activity, watchbell.migrations,
@@ -54,7 +55,9 @@ grant execute on function
 to {prefix}_producer;
 grant select on
     watchbell.upcoming, watchbell.running, watchbell.recent_failures, watchbell.queue_status, watchbell.worker_status,
-    watchbell.schedule_history, watchbell.attention, watchbell.backfills, watchbell.migrations,
+    watchbell.schedule_history, watchbell.attention, watchbell.attention_schedules, watchbell.attention_runs,
+    watchbell.attention_workers, watchbell.attention_watches, watchbell.attention_database,
+    watchbell.backfills, watchbell.migrations,
     watchbell.watch_status, watchbell.watch_definitions
 to {prefix}_producer;
 -- Not what handlers print, which may quote payloads and rows.

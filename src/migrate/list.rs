@@ -69,7 +69,7 @@ pub(super) const ALL: &[Migration] = migrations![
     43 "0043_watch_output" since 43,
     44 "0044_answers" since 44,
     45 "0045_watch_stays" since 45,
-    45 "0045_gone_labels" since 45,
+    46 "0046_gone_labels" since 46,
 ];
 
 /// What every schema begins with: the place where migrations are recorded. Harmless when it is there.

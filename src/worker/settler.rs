@@ -37,7 +37,7 @@ const HELD_PAUSE: Duration = Duration::from_millis(10);
 const HELD_DOUBLINGS: u32 = 6;
 /// How long one waits that the database refuses to take.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
-/// How long a table, or the state of its rows, may be gone before the claims of its rows are freed, for nobody else waits for it then.
+/// How long a table, or the state of its rows, may be gone before their claims are freed: nobody else waits for it then.
 const GONE_MAX: Duration = Duration::from_secs(5);
 /// How long the last verdicts are tried at the end before they are left to rescue.
 const LAST_TRY: Duration = Duration::from_secs(30);

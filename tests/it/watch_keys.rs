@@ -1,10 +1,10 @@
 //! Whatever people call their tables and columns, and whatever names their rows.
 
 use serde_json::Value;
-use watchbell::{HandlerResult, Row, Tx};
+use watchbell::{Context, HandlerResult, Row, Tx};
 
 use crate::support::Scene;
-use crate::support::crew::start;
+use crate::support::crew::{hand, start};
 use crate::support::watched::{sql_crew, sql_hand, watch, work_until};
 
 #[tokio::test]
@@ -48,19 +48,58 @@ async fn a_key_of_several_columns_under_odd_names_is_moved_row_by_row() {
     assert_eq!(scene.value::<i64>(known).await, 50);
 }
 
+/// Types of a status column, and three states of each: before, during and after the work.
+const KINDS: [(&str, &str, &str, &str); 5] = [
+    ("smallint", "0", "1", "2"),
+    ("integer", "-1", "-2", "7"),
+    ("varchar(20)", "new", "busy", "old"),
+    ("state", "new", "busy", "old"),
+    ("char(8)", "new", "busy", "old"),
+];
+const NAMES: [&str; 5] = ["of_smallint", "of_integer", "of_varchar", "of_state", "of_char"];
+
+/// A table of a hundred rows that stand at `from`, and its name.
+async fn of_kind(scene: &mut Scene, kind: &str, from: &str) -> String {
+    let name = format!("of_{}", kind.split('(').next().unwrap());
+    scene
+        .psql(format!(
+            "create table {name} (n integer primary key, status {kind} not null default '{from}');
+             insert into {name} select generate_series(1, 100); create index on {name} (n) where status = '{from}'"
+        ))
+        .await;
+    name
+}
+
+async fn assert_old(scene: &mut Scene) {
+    for name in NAMES {
+        let old = format!("select count(*) from {name} where status::text in ('2', '7', 'old')");
+        assert_eq!(scene.value::<i64>(old).await, 100, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_state_of_any_kind_is_reached_in_leased_mode() {
+    let mut scene = Scene::new().await;
+    scene.psql("create domain state as text check (value <> '')").await;
+    for (kind, from, via, to) in KINDS {
+        let name = of_kind(&mut scene, kind, from).await;
+        let error = if from == "new" { "failed" } else { "9" };
+        let values = format!("'{name}', 'init', '{from}', '{via}', '{to}', '{error}'");
+        watch(&mut scene, &name, "table_name, handler, from_state, via_state, to_state, error_state", &values).await;
+    }
+    let worker = start(hand(&scene.database.pool, "one").handler("init", async |_: Context| {}));
+    let done = "(select sum(done) from watchbell.watch_totals) = 500";
+    work_until(&scene.database, vec![worker], done).await;
+    assert_old(&mut scene).await;
+    assert_eq!(scene.value::<i64>("select count(*) from watchbell.watch_errors").await, 0);
+}
+
 #[tokio::test]
 async fn a_state_may_be_text_of_any_kind_or_a_number() {
     let mut scene = Scene::new().await;
     scene.psql("create domain state as text check (value <> ''); create table done (kind text, n integer)").await;
-    for (kind, from, to) in [
-        ("smallint", "0", "2"),
-        ("integer", "-1", "7"),
-        ("varchar(20)", "new", "old"),
-        ("state", "new", "old"),
-        ("char(8)", "new", "old"),
-    ] {
-        let name = format!("of_{}", kind.split('(').next().unwrap());
-        scene.psql(format!("create table {name} (n integer primary key, status {kind} not null default '{from}'); insert into {name} select generate_series(1, 100); create index on {name} (n) where status = '{from}'")).await;
+    for (kind, from, _, to) in KINDS {
+        let name = of_kind(&mut scene, kind, from).await;
         let statement = format!(
             r#"{{"statement": "insert into done select '{name}', n from claimed where n > $1::integer", "args": [0]}}"#
         );
@@ -70,13 +109,7 @@ async fn a_state_may_be_text_of_any_kind_or_a_number() {
     }
     let workers = sql_crew(&scene.database, 2);
     work_until(&scene.database, workers, "(select count(*) from done) = 500").await;
-    for name in ["of_smallint", "of_integer", "of_varchar", "of_state", "of_char"] {
-        assert_eq!(
-            scene.value::<i64>(format!("select count(*) from {name} where status::text in ('2', '7', 'old')")).await,
-            100,
-            "{name}"
-        );
-    }
+    assert_old(&mut scene).await;
     let advice = "select count(*) from watchbell.watches where plan -> 'advice' <> '[]'";
     assert_eq!(scene.value::<i64>(advice).await, 0, "each index serves");
 }

@@ -203,7 +203,7 @@ group by n",
     fn all_moved(&self, standing: &str, rows: &str) -> String {
         let status = &self.statements.status;
         format!(
-            "(select case when count(*) < (select count(*) from {rows}) then watchbell.stays({standing}::text) else true end
+            "(select case when count(*) < (select count(*) from {rows}) then watchbell.stays(({standing})::text) else true end
        from moved m where m.{status} is distinct from {standing})"
         )
     }

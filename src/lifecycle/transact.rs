@@ -53,6 +53,10 @@ const BOUND: &str = "select pg_backend_pid(), clock_timestamp(), current_setting
 const PLACE: &str = "select n from (select generate_series(0, $2::bigint - 1) as n) places \
      where pg_try_advisory_xact_lock(hashtextextended('watchbell:watch:' || $1::text, 0) + n) limit 1";
 
+/// Whether anything at all is known of a watch's rows. Where nothing fails nothing is, and the second look, which costs
+/// as much as a fifth of the batch, is spared.
+const ANY_KNOWN: &str = "select exists (select from watchbell.watch_claims c where c.watch_id = $1)";
+
 /// What batches of a step are worked with.
 #[derive(Debug, Clone)]
 pub struct Line {
@@ -281,7 +285,9 @@ impl<'a> Batch<'a> {
     /// Rows that somebody else has tried, or has in hand, since the statement that took them began: a failed row
     /// stays as it is, so that its lock alone tells of nothing.
     async fn news(&self, transaction: &mut Transaction<'static, Postgres>, rows: &[Got]) -> sqlx::Result<HashSet<Key>> {
-        if rows.is_empty() {
+        let watch = self.line.plan.watch.id;
+        let any = sqlx::query_scalar::<_, bool>(ANY_KNOWN).bind(watch);
+        if rows.is_empty() || !any.fetch_one(&mut **transaction).await? {
             return Ok(HashSet::new());
         }
         let keys: Vec<Key> = rows.iter().map(|row| row.key.clone()).collect();

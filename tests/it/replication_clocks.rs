@@ -83,7 +83,8 @@ async fn clocks_of_workers_that_are_hours_apart_change_nothing() {
 
     // the fast one's death is seen by those whose clocks say otherwise
     let long = insert(pool, "work", &[("payload", "'{\"ms\": 60000}'")]).await;
-    until_status(pool, long, "running", SOON).await;
+    // it is `running` from its claim on, a moment before its handler starts
+    until("it starts", SOON, async || (journal.starts(long) == [1]).then_some(())).await;
     let by = "select w.pid from watchbell.workers w join watchbell.runs_live r on r.claimed_by = w.id";
     let pid: i32 = one(pool, by).await;
     let victim = fleet.iter_mut().find(|process| i64::from(process.pid()) == i64::from(pid)).unwrap();

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use sqlx::PgPool;
 use tokio::sync::{Notify, Semaphore};
+use watchbell::worker::Builder;
 use watchbell::{Context, Row};
 
 use crate::support::Scene;
-use crate::support::crew::{hand, hand_on_short_lease, start};
+use crate::support::crew::{Running, hand, hand_on_short_lease, start};
 use crate::support::wait::until_true;
 use crate::support::watched::{PATIENCE, hosts, watch};
 
@@ -18,6 +19,22 @@ struct Host {
 
 async fn done(pool: &PgPool, rows: &str) {
     until_true(pool, &format!("not exists (select from hosts where status <> 'normal' and {rows})"), PATIENCE).await;
+}
+
+/// A worker at work, whose handler tells that row 1 has begun and waits there until it may go on.
+fn waiting(worker: Builder) -> (Running, Arc<Notify>, Arc<Semaphore>) {
+    let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Semaphore::new(0)));
+    let (tell, gate) = (Arc::clone(&begun), Arc::clone(&go_on));
+    let init = move |host: Row<Host>| {
+        let (tell, gate) = (Arc::clone(&tell), Arc::clone(&gate));
+        async move {
+            if host.id == 1 {
+                tell.notify_one();
+                let _ = gate.acquire().await;
+            }
+        }
+    };
+    (start(worker.handler("init", init)), begun, go_on)
 }
 
 /// The number of a worker that is long dead.
@@ -102,18 +119,7 @@ async fn a_claim_whose_reply_was_lost_is_found_while_another_rows_end_waits_for_
     let mut scene = hosts(3).await;
     let id = watch(&mut scene, "hosts", "table_name, handler, via_state", "'hosts', 'init', 'working'").await;
     let pool = scene.database.pool.clone();
-    let (go_on, begun) = (Arc::new(Semaphore::new(0)), Arc::new(Notify::new()));
-    let (gate, tell) = (Arc::clone(&go_on), Arc::clone(&begun));
-    let init = move |host: Row<Host>| {
-        let (gate, tell) = (Arc::clone(&gate), Arc::clone(&tell));
-        async move {
-            if host.id == 1 {
-                tell.notify_one();
-                let _ = gate.acquire().await;
-            }
-        }
-    };
-    let worker = start(hand_on_short_lease(&pool, "one").handler("init", init));
+    let (worker, begun, go_on) = waiting(hand_on_short_lease(&pool, "one"));
     begun.notified().await;
     done(&pool, "id > 1").await;
     let mut person = scene.database.connect().await;
@@ -163,16 +169,7 @@ async fn the_end_of_a_row_whose_table_is_dropped_waits_for_nothing() {
     let mut scene = hosts(1).await;
     watch(&mut scene, "hosts", "table_name, handler, via_state", "'hosts', 'init', 'working'").await;
     let pool = scene.database.pool.clone();
-    let (go_on, begun) = (Arc::new(Semaphore::new(0)), Arc::new(Notify::new()));
-    let (gate, tell) = (Arc::clone(&go_on), Arc::clone(&begun));
-    let init = move |_: Row<Host>| {
-        let (gate, tell) = (Arc::clone(&gate), Arc::clone(&tell));
-        async move {
-            tell.notify_one();
-            let _ = gate.acquire().await;
-        }
-    };
-    let worker = start(hand(&pool, "one").handler("init", init));
+    let (worker, begun, go_on) = waiting(hand(&pool, "one"));
     begun.notified().await;
     scene.psql("select watchbell.unwatch('hosts'); drop table hosts").await;
     go_on.add_permits(1);
@@ -191,16 +188,7 @@ async fn a_row_whose_state_of_work_was_renamed_gives_its_slot_back_and_can_be_re
         .await;
     watch(&mut scene, "hosts", "table_name, handler, via_state", "'hosts', 'init', 'working'").await;
     let pool = scene.database.pool.clone();
-    let (go_on, begun) = (Arc::new(Semaphore::new(0)), Arc::new(Notify::new()));
-    let (gate, tell) = (Arc::clone(&go_on), Arc::clone(&begun));
-    let init = move |_: Row<Host>| {
-        let (gate, tell) = (Arc::clone(&gate), Arc::clone(&tell));
-        async move {
-            tell.notify_one();
-            let _ = gate.acquire().await;
-        }
-    };
-    let worker = start(hand(&pool, "one").handler("init", init));
+    let (worker, begun, go_on) = waiting(hand(&pool, "one"));
     begun.notified().await;
     scene.psql("alter type state rename value 'working' to 'busy'").await;
     scene.psql("update watchbell.watches set via_state = 'busy'").await;

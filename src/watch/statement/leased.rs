@@ -48,7 +48,7 @@ impl Leased {
     ///
     /// Answers the rows taken, in order, and then the claims made, which may be fewer: another worker was faster, or
     /// this one has lost its lease. Columns: key, then of a row taken its place and the row as JSON, of a claim its
-    /// number, fence, attempt, crashes, kept data and the time.
+    /// number, fence, attempt, crashes, kept data and the time. Fails where the table keeps a row from `via`.
     pub fn claim(&self, behind: bool) -> String {
         let s = &self.statements;
         let first = if behind { s.order.len() } else { 0 };
